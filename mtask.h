@@ -139,6 +139,18 @@
 extern "C" {
 # endif
 
+/* Every file refers to a symbol whose name holds version and build, so that files that do not fit
+   together do not link. The implementation defines it. */
+# ifndef MTASK_STATIC
+#  if MTASK_DEBUG
+#   define MTASK__BUILD mtask_0_1_0_built_with_MTASK_DEBUG_1
+#  else
+#   define MTASK__BUILD mtask_0_1_0_built_with_MTASK_DEBUG_0
+#  endif
+MTASK_API const char MTASK__BUILD;
+static const char *const mtask__build __attribute__((used)) = &MTASK__BUILD;
+# endif
+
 /* ---- >>status ---- */
 
 /* Every status with the text that mtask_strerror gives for it. */
@@ -565,6 +577,8 @@ typedef struct mtask_barrier {
     uint32_t parties; /* how many must meet */
     uint32_t arrived; /* how many have arrived in this round */
     uint32_t leaving; /* how many have still to leave a broken round */
+    mtask_word round; /* how many rounds there were before this one */
+    mtask_word flags; /* broken, or being reset */
     mtask_fn action;  /* run by the last to arrive, before the others go on */
     void *arg;        /* for the action */
 } mtask_barrier;
@@ -938,8 +952,7 @@ typedef struct mtask_timer {
     struct mtask_timer *child; /* pairing heap: the first child */
     struct mtask_timer *next;  /* its next sibling */
     struct mtask_timer *prev;  /* its previous sibling, or its parent */
-    mtask_word state;          /* 0 idle, 1 pending, 2 running; see the implementation */
-    bool fired;                /* it ran to its end since it was last started */
+    mtask_word pending;        /* 1: it waits to be run */
 } mtask_timer;
 
 /* Runs fn(arg) once, after `delay` nanoseconds, in the timer thread; what it returns is dropped.
@@ -1273,3 +1286,3625 @@ MTASK_API bool mtask__unpark(mtask__waiter *waiter);
 # endif
 
 #endif /* MTASK_H */
+
+/* ================================ implementation ================================ */
+
+#if defined(MTASK_IMPLEMENTATION) && !defined(MTASK_IMPLEMENTED)
+# define MTASK_IMPLEMENTED
+
+# include <errno.h>
+# include <limits.h>
+# include <stdarg.h>
+# include <stdio.h>
+# include <stdlib.h>
+# include <string.h>
+
+# ifndef MTASK_MALLOC
+#  define MTASK_MALLOC(size)     malloc(size)
+#  define MTASK_REALLOC(p, size) realloc((p), (size))
+#  define MTASK_FREE(p)          free(p)
+# endif
+
+# ifndef MTASK_SPIN
+#  define MTASK_SPIN 100
+# endif
+
+/* One full fence, then a look at *p. ThreadSanitizer does not know fences: there, a read-modify-
+   write of the word that the other side read-modify-writes gives the same order. */
+# if defined(__SANITIZE_THREAD__)
+#  define MTASK__TSAN 1
+# elif defined(__has_feature)
+#  if __has_feature(thread_sanitizer)
+#   define MTASK__TSAN 1
+#  endif
+# endif
+# ifndef MTASK__TSAN
+#  define MTASK__TSAN 0
+# endif
+# if MTASK__TSAN
+#  define mtask__fence_load(p) mtask__add((p), 0, SEQ_CST)
+# else
+#  define mtask__fence_load(p) (__atomic_thread_fence(__ATOMIC_SEQ_CST), mtask__load((p), RELAXED))
+# endif
+
+/* Tells the CPU that this is a waiting loop. */
+# if defined(__i386__) || defined(__x86_64__)
+#  define mtask__pause() __builtin_ia32_pause()
+# elif defined(__aarch64__) || defined(__ARM_ARCH_6K__) || (defined(__ARM_ARCH) && __ARM_ARCH >= 7)
+#  define mtask__pause() __asm__ volatile("yield" ::: "memory")
+# else
+#  define mtask__pause() __asm__ volatile("" ::: "memory")
+# endif
+
+# ifdef __cplusplus
+extern "C" {
+# endif
+
+/* ---- >>contract: what a platform supplies; everything above the platforms names no system ---- */
+
+/* The platforms below define the types mtask__os_lock, mtask__os_thread, mtask__os_once (with its
+   initialiser all zero) and MTASK__HAS_SHARED (whether MTASK_SHARED works), and these functions.
+   With MTASK_PLATFORM_CUSTOM you write them, in the file MTASK_PLATFORM_CUSTOM names or in another
+   file; statuses as said, errno for MTASK_SYSTEM. */
+
+# if defined(MTASK_PLATFORM_CUSTOM)
+#  define MTASK__LINUX  0
+#  define MTASK__FUTEX  0
+#  define MTASK__POSIX  0
+#  define MTASK__OS_API extern
+#  ifndef MTASK__HAS_SHARED
+#   define MTASK__HAS_SHARED 0
+#  endif
+typedef struct mtask__os_lock { /* zero: unlocked */
+    void *data[4];
+} mtask__os_lock;
+typedef void *mtask__os_thread;
+typedef mtask_word mtask__os_once;
+# elif defined(__linux__)
+#  define MTASK__LINUX 1
+#  define MTASK__POSIX 1
+#  ifdef MTASK_FORCE_POSIX
+#   define MTASK__FUTEX 0
+#  else
+#   define MTASK__FUTEX 1
+#  endif
+#  define MTASK__OS_API static
+# else
+#  error                                                                                           \
+      "mtask: this system is not supported yet. Supported: Linux. For others define MTASK_PLATFORM_CUSTOM and supply the functions declared under >>contract."
+# endif
+
+# if MTASK__POSIX
+#  include <pthread.h>
+#  include <sched.h>
+#  include <time.h>
+#  include <unistd.h>
+typedef pthread_t mtask__os_thread;
+typedef pthread_once_t mtask__os_once;
+# endif
+# if MTASK__FUTEX
+#  define MTASK__HAS_SHARED 1
+typedef mtask_mutex mtask__os_lock;
+# elif MTASK__POSIX
+#  define MTASK__HAS_SHARED 0
+typedef pthread_mutex_t mtask__os_lock;
+# endif
+
+struct mtask__thread;
+
+/* Monotonic nanoseconds, or -1. */
+MTASK__OS_API int64_t mtask__os_now(void);
+/* Lets another thread run. */
+MTASK__OS_API void mtask__os_yield(void);
+/* Blocks the thread while *word == expected, until `deadline`. MTASK_OK (also for no reason),
+   MTASK_TIMEOUT, MTASK_SYSTEM. Keeps errno unless MTASK_SYSTEM. */
+MTASK__OS_API mtask_status mtask__os_wait(mtask_word *word, mtask_word expected, int64_t deadline,
+                                          int flags);
+/* Wakes up to `n` threads blocked there; returns how many. Threads that block by mtask__park are
+   woken by the parking table instead, and this returns 0. Keeps errno. */
+MTASK__OS_API int mtask__os_wake(mtask_word *word, int n, int flags);
+/* A short lock that blocks the thread, for the buckets of the parking table. */
+MTASK__OS_API void mtask__os_lock_init(mtask__os_lock *lock);
+MTASK__OS_API void mtask__os_lock_acquire(mtask__os_lock *lock);
+MTASK__OS_API void mtask__os_lock_release(mtask__os_lock *lock);
+/* Runs fn exactly once for `once`. */
+MTASK__OS_API void mtask__os_call_once(mtask__os_once *once, void (*fn)(void));
+/* CPUs that this process may use, at least 1. */
+MTASK__OS_API unsigned mtask__os_cpu_count(void);
+/* Starts a thread that calls mtask__thread_entry(block). MTASK_NOMEM, MTASK_SYSTEM,
+   MTASK_UNSUPPORTED. */
+MTASK__OS_API mtask_status mtask__os_thread_start(struct mtask__thread *block,
+                                                  const mtask_thread_desc *desc, bool detached);
+/* The calling thread; its number in the system; whether main runs in it. */
+MTASK__OS_API mtask__os_thread mtask__os_thread_self(void);
+MTASK__OS_API int64_t mtask__os_thread_native_id(void);
+MTASK__OS_API bool mtask__os_thread_is_main(void);
+/* Waits for the end of a thread that is ending; or lets it go. */
+MTASK__OS_API void mtask__os_thread_join(mtask__os_thread thread);
+MTASK__OS_API void mtask__os_thread_detach(mtask__os_thread thread);
+/* Shows the name of a live thread to the system, as far as it can. */
+MTASK__OS_API void mtask__os_thread_rename(mtask__os_thread thread, const char *name);
+/* Per-thread values: the key, plus one, goes to *key. MTASK_NOMEM, MTASK_SYSTEM. */
+MTASK__OS_API mtask_status mtask__os_key_create(mtask_word *key, void (*destructor)(void *value));
+MTASK__OS_API void mtask__os_key_delete(mtask_word key);
+MTASK__OS_API void *mtask__os_key_get(mtask_word key);
+MTASK__OS_API mtask_status mtask__os_key_set(mtask_word key, void *value);
+/* Random bits that differ from process to process. */
+MTASK__OS_API uint32_t mtask__os_nonce(void);
+/* Calls these around every fork from now on; nothing where there is no fork. */
+MTASK__OS_API void mtask__os_at_fork(void (*prepare)(void), void (*parent)(void),
+                                     void (*child)(void));
+/* The robust lock: see the public functions. `timeout` is not negative. */
+MTASK__OS_API mtask_status mtask__os_robust_init(mtask_shared_mutex *mutex);
+MTASK__OS_API mtask_status mtask__os_robust_deinit(mtask_shared_mutex *mutex);
+MTASK__OS_API mtask_status mtask__os_robust_lock(mtask_shared_mutex *mutex, int64_t deadline);
+MTASK__OS_API mtask_status mtask__os_robust_consistent(mtask_shared_mutex *mutex);
+MTASK__OS_API mtask_status mtask__os_robust_unlock(mtask_shared_mutex *mutex);
+
+/* ---- >>state: all that the process has of mtask, behind one symbol ---- */
+
+/* A program and its plugins share these two if the dynamic linker can merge them: they are weak,
+   and with gcc "unique", so that it merges them even between plugins loaded RTLD_LOCAL. The name
+   holds version and build, since the layout depends on both. */
+# ifdef MTASK_STATIC
+#  define MTASK__ONE static
+# else
+#  define MTASK__ONE __attribute__((weak, visibility("default")))
+# endif
+# if MTASK_DEBUG
+#  define MTASK__VERSIONED(name) name##_0_1_0_debug
+# else
+#  define MTASK__VERSIONED(name) name##_0_1_0
+# endif
+# define mtask__state MTASK__VERSIONED(mtask__state)
+# define mtask__self  MTASK__VERSIONED(mtask__self)
+
+/* A future's word.
+     bits 0-2  state
+     bit 3     WAITERS: somebody may be asleep on it
+     bit 4     LINKED: callbacks or listeners are linked; the one who ends it must look
+     bit 5     TAKEN: a get has handed the value out */
+enum {
+    MTASK__FUTURE_PENDING = 0,
+    MTASK__FUTURE_RUNNING = 1,
+    MTASK__FUTURE_SETTING = 2, /* somebody writes the result; FINISHED is this plus one */
+    MTASK__FUTURE_FINISHED = 3,
+    MTASK__FUTURE_CANCELED = 4,
+    MTASK__FUTURE_STATE = 7,
+    MTASK__FUTURE_WAITERS = 8,
+    MTASK__FUTURE_LINKED = 16,
+    MTASK__FUTURE_TAKEN = 32
+};
+
+struct mtask_future {
+    mtask_word word;
+    mtask_word references;
+    mtask_mutex lock; /* guards the two lists */
+    mtask_status status;
+    void *value;
+    char *text;                        /* why it failed; allocated, or NULL */
+    struct mtask__callback *callbacks; /* first to run first */
+    struct mtask__listener *listeners;
+    void (*free_value)(void *value);
+    void (*free_future)(mtask_future *future); /* frees the memory; NULL: MTASK_FREE */
+};
+
+/* Who joins, or lets go of, the system's thread: 0 nobody yet; JOINER: somebody does; SELF: the
+   thread itself will, when it ends; ENDED: it has ended and left that to whoever comes. */
+enum { MTASK__REAP_JOINER = 1, MTASK__REAP_SELF = 2, MTASK__REAP_ENDED = 3 };
+
+typedef struct mtask__thread {
+    mtask_future future;        /* its result; the references to it keep the block */
+    struct mtask__thread *next; /* ring of the threads that are alive, guarded by state.lock, */
+    struct mtask__thread *prev; /* as is info */
+    mtask_thread_info info;
+    mtask_fn fn;
+    void *arg;
+    mtask__os_thread handle; /* set by the thread itself, before info.native_id */
+    mtask_word reap;
+    bool counted; /* in state.alive */
+} mtask__thread;
+
+/* What a thread has of its own. */
+typedef struct mtask__thread_self {
+    mtask__task *task;     /* what runs now; NULL: this thread has not been seen yet */
+    mtask__thread *thread; /* its block */
+    mtask__task own;       /* the thread as a task */
+    mtask__thread foreign; /* its block, if mtask did not start it */
+    uint64_t next_serial;  /* numbers set aside for its tasks */
+    uint64_t last_serial;
+    unsigned spin;  /* how long it had to spin lately: see mtask__spin_limit */
+    bool exit_seen; /* its destructors have begun to run */
+} mtask__thread_self;
+
+# define MTASK__BUCKETS 256
+
+typedef struct mtask__bucket {
+    mtask__os_lock lock; /* guards the list */
+    mtask_word count;    /* how many are in it, or about to enter */
+    mtask_word turn;     /* counts wakes, for fairness between threads and parked tasks */
+    mtask__waiter *first;
+    mtask__waiter *last;
+} mtask__bucket;
+
+typedef struct mtask__process {
+    mtask__os_once once;
+    mtask_word ready;    /* 1: everything below has been initialised */
+    mtask_word spin;     /* most turns to spin: MTASK_SPIN, or 0 on one CPU */
+    mtask_word nonce;    /* 24 bits: the upper part of task numbers */
+    mtask_word chunks;   /* of 256 task numbers, handed out so far */
+    mtask_word names;    /* threads named so far */
+    mtask_word exit_key; /* per-thread key whose destructor tells the end of a thread; 0: none */
+    mtask_word alive;    /* threads that are no daemons, and timers: what join_all waits for */
+    mtask_word joiners;  /* how many wait for that */
+    mtask_mutex lock;    /* guards the ring of threads */
+    mtask__thread *threads;
+    mtask__thread *main;
+    mtask__thread main_block;
+    mtask_mutex timer_lock; /* guards the four that follow */
+    mtask_timer *timers;    /* pairing heap, earliest first */
+    mtask_timer *running;
+    uint64_t timer_task;     /* the timer thread's number; 0: not started */
+    mtask_word timer_signal; /* bumped when the timer thread must look again */
+    mtask_word timer_runs;   /* bumped when a timer function has returned */
+    mtask__bucket buckets[MTASK__BUCKETS];
+# if MTASK_DEBUG
+    mtask_mutex debug_lock; /* guards the three that follow */
+    struct mtask__owned *owned;
+    struct mtask__blocked *blocked;
+    void (*deadlock_hook)(const mtask_deadlock *report, void *ctx);
+    void *deadlock_ctx;
+# endif
+} mtask__process;
+
+MTASK__ONE mtask__process mtask__state;
+MTASK__ONE __thread mtask__thread_self mtask__self;
+# if defined(__ELF__) && !defined(__clang__) && !defined(MTASK_STATIC)
+#  define MTASK__TEXT_(x) #  x
+#  define MTASK__TEXT(x)  MTASK__TEXT_(x)
+__asm__(".type " MTASK__TEXT(mtask__state) ", %gnu_unique_object");
+__asm__(".type " MTASK__TEXT(mtask__self) ", %gnu_unique_object");
+# endif
+# ifndef MTASK_STATIC
+const char MTASK__BUILD = 1; /* what every file that includes mtask.h refers to */
+# endif
+
+static void mtask__lock(mtask_mutex *mutex);
+static void mtask__unlock(mtask_mutex *mutex);
+static void mtask__thread_enter(mtask__thread_self *self);
+static void mtask__thread_exit(void *self);
+static void mtask__ring_add(mtask__thread *block);
+static void mtask__fork_prepare(void);
+static void mtask__fork_parent(void);
+static void mtask__fork_child(void);
+
+static uint64_t mtask__next_id(mtask__thread_self *self) {
+    if (self->next_serial == self->last_serial) {
+        mtask_word chunk =
+            mtask__add(&mtask__state.chunks, 1, RELAXED); /* only the count matters */
+        self->next_serial = (uint64_t)chunk << 8;
+        self->last_serial = self->next_serial + 255;
+    }
+    return (uint64_t)mtask__state.nonce << 40 | ++self->next_serial;
+}
+
+/* Of a task's number, what is unique within the process and survives fork. */
+# define MTASK__SERIAL (((uint64_t)1 << 40) - 1)
+
+static void mtask__process_init(void) {
+    mtask__process *state = &mtask__state;
+    mtask__thread *block = &state->main_block;
+    state->nonce = mtask__os_nonce() & 0xffffff;
+    state->spin = mtask__os_cpu_count() > 1 ? MTASK_SPIN : 0;
+    for (int i = 0; i < MTASK__BUCKETS; i++)
+        mtask__os_lock_init(&state->buckets[i].lock);
+    if (mtask__os_key_create(&state->exit_key, mtask__thread_exit) != MTASK_OK)
+        state->exit_key = 0; /* then threads of others are known by number, but not listed */
+    block->info.main = true;
+    block->info.alive = true;
+    block->info.foreign = true;
+    memcpy(block->info.name, "MainThread", sizeof "MainThread");
+    block->info.id = mtask__next_id(&mtask__self);
+    mtask__ring_add(block);
+    state->main = block;
+    mtask__os_at_fork(mtask__fork_prepare, mtask__fork_parent, mtask__fork_child);
+    mtask__store(&state->ready, 1, RELEASE); /* pairs with the acquire in mtask__me */
+}
+
+/* What the calling thread has of its own. Not inlined: the address of a thread-local must not be
+   remembered across a switch of coroutines. */
+static __attribute__((noinline)) mtask__thread_self *mtask__me(void) {
+    if (MTASK__UNLIKELY(mtask__self.task == NULL)) {
+        if (mtask__load(&mtask__state.ready, ACQUIRE) == 0)
+            mtask__os_call_once(&mtask__state.once, mtask__process_init);
+        mtask__thread_enter(&mtask__self);
+    }
+    return &mtask__self;
+}
+
+/* ---- >>status ---- */
+
+MTASK_API const char *mtask_status_name(mtask_status status) {
+    static const char *const names[] = {
+# define MTASK__STATUS_NAME(name, text) # name,
+        MTASK_STATUSES(MTASK__STATUS_NAME)
+# undef MTASK__STATUS_NAME
+    };
+    unsigned index = (unsigned)status;
+    return index < MTASK_STATUS_COUNT ? names[index] : "MTASK_?";
+}
+
+MTASK_API const char *mtask_strerror(mtask_status status) {
+    static const char *const texts[] = {
+# define MTASK__STATUS_TEXT(name, text) text,
+        MTASK_STATUSES(MTASK__STATUS_TEXT)
+# undef MTASK__STATUS_TEXT
+    };
+    unsigned index = (unsigned)status;
+    return index < MTASK_STATUS_COUNT ? texts[index] : "not a status of mtask";
+}
+
+/* Whether an `_init` was given flags it knows. */
+static mtask_status mtask__check_flags(int flags, int known) {
+    if ((flags & ~known) != 0)
+        return MTASK_INVALID;
+    return (flags & MTASK_SHARED) != 0 && !MTASK__HAS_SHARED ? MTASK_UNSUPPORTED : MTASK_OK;
+}
+
+/* The first word of an object, from the flags of its `_init`. */
+static mtask_status mtask__init_word(mtask_word *word, int flags) {
+    mtask_status status = mtask__check_flags(flags, MTASK_SHARED);
+    if (status == MTASK_OK)
+        mtask__store(word, (flags & MTASK_SHARED) != 0 ? MTASK__SHARED : 0, RELAXED); /* not shared
+                                                                          yet: pairs with none */
+    return status;
+}
+
+/* The wait flags of an object whose word holds `word`. */
+static int mtask__flags_of(mtask_word word) {
+    return (word & MTASK__SHARED) != 0 ? MTASK_SHARED : MTASK_PRIVATE;
+}
+
+/* ---- >>time ---- */
+
+MTASK_API int64_t mtask_now(void) {
+    return mtask__os_now();
+}
+
+/* Turns a timeout into a deadline at the first statement of a call that waits. A deadline of 0 has
+   passed long ago, and needs no clock. */
+static mtask_status mtask__deadline(int64_t timeout, int64_t *deadline) {
+    int64_t now;
+    *deadline = timeout;
+    if (timeout < 0)
+        return MTASK_INVALID;
+    if (timeout == MTASK_NOWAIT || timeout == MTASK_FOREVER)
+        return MTASK_OK;
+    now = mtask__os_now();
+    if (now < 0)
+        return MTASK_SYSTEM;
+    *deadline = timeout > INT64_MAX - now ? MTASK_FOREVER : now + timeout;
+    return MTASK_OK;
+}
+
+MTASK_API int64_t mtask_deadline(int64_t timeout) {
+    int64_t deadline;
+    if (timeout == MTASK_NOWAIT)
+        return mtask_now();
+    return mtask__deadline(timeout, &deadline) == MTASK_OK ? deadline : -1;
+}
+
+MTASK_API int64_t mtask_until(int64_t deadline) {
+    int64_t now;
+    if (deadline == MTASK_FOREVER)
+        return MTASK_FOREVER;
+    now = mtask_now();
+    return deadline > now && now >= 0 ? deadline - now : 0;
+}
+
+MTASK_API mtask_status mtask_sleep(int64_t duration) {
+    mtask_word never = 0;
+    int64_t deadline;
+    mtask_status status = mtask__deadline(duration, &deadline);
+    while (status == MTASK_OK)
+        status = mtask__wait(&never, 0, deadline, 0);
+    return status == MTASK_TIMEOUT ? MTASK_OK : status;
+}
+
+MTASK_API unsigned mtask_cpu_count(void) {
+    return mtask__os_cpu_count();
+}
+
+/* ---- >>wait: the one place ---- */
+
+/* A waiter of MTASK_SHARED looks again after this long: whoever was woken in its place may have
+   been killed before it could pass the wake-up on. */
+# define MTASK__RECHECK MTASK_MS(100)
+
+static mtask_status mtask__park(mtask__parker *parker, mtask_word *word, mtask_word expected,
+                                int64_t deadline, int flags);
+
+MTASK_API mtask_status mtask__wait(mtask_word *word, mtask_word expected, int64_t deadline,
+                                   int flags) {
+    int64_t end = deadline;
+    mtask_status status;
+    mtask__parker *parker = mtask__me()->task->parker;
+    if ((flags & MTASK_SHARED) != 0) {
+        int64_t recheck = mtask__os_now() + MTASK__RECHECK;
+        if (!MTASK__HAS_SHARED)
+            return MTASK_UNSUPPORTED;
+        end = deadline < recheck ? deadline : recheck;
+    }
+    if (parker != NULL && (flags & MTASK__NOPARK) == 0)
+        status = mtask__park(parker, word, expected, end, flags);
+    else
+        status = mtask__os_wait(word, expected, end, flags);
+    return status == MTASK_TIMEOUT && end != deadline ? MTASK_OK : status;
+}
+
+MTASK_API mtask_status mtask_word_wait(mtask_word *word, mtask_word expected, int64_t timeout,
+                                       int flags) {
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    if (status != MTASK_OK)
+        return status;
+    return mtask__wait(word, expected, deadline, flags & MTASK_SHARED);
+}
+
+MTASK_API int mtask_word_wake(mtask_word *word, int n, int flags) {
+    return mtask__wake(word, n, flags & MTASK_SHARED);
+}
+
+/* How many turns a lock spins at most before it sleeps: about twice what was enough lately, in the
+   manner of glibc's adaptive mutex. */
+static unsigned mtask__spin_limit(const mtask__thread_self *self) {
+    unsigned limit = 2 * self->spin + 10;
+    unsigned most = mtask__load(&mtask__state.spin, RELAXED); /* constant once set */
+    return limit < most ? limit : most;
+}
+
+static void mtask__spin_learn(mtask__thread_self *self, unsigned turns) {
+    self->spin = (7 * self->spin + turns) / 8;
+}
+
+/* ---- >>park: tasks that wait without their thread, keyed by address ---- */
+
+/* Why no wake-up is lost. A parker counts itself into the bucket, and then, under its lock, looks
+   at the word once more before it enters the list. A waker changes the word, and then, with a full
+   fence between, looks at the count. Of the two looks at least one sees what the other side did: so
+   either the parker finds the word changed, or the waker finds the count raised, takes the lock,
+   and finds the waiter in the list, or knows that it has not looked at the word yet. */
+
+static mtask__bucket *mtask__bucket_of(const mtask_word *word) {
+    uint64_t hash = (uint64_t)((uintptr_t)word >> 2) * UINT64_C(0x9e3779b97f4a7c15);
+    return &mtask__state.buckets[hash >> 56];
+}
+
+static void mtask__bucket_add(mtask__bucket *bucket, mtask__waiter *waiter) {
+    waiter->next = NULL;
+    waiter->prev = bucket->last;
+    if (bucket->last != NULL)
+        bucket->last->next = waiter;
+    else
+        bucket->first = waiter;
+    bucket->last = waiter;
+    waiter->queued = true;
+}
+
+static void mtask__bucket_remove(mtask__bucket *bucket, mtask__waiter *waiter) {
+    if (waiter->prev != NULL)
+        waiter->prev->next = waiter->next;
+    else
+        bucket->first = waiter->next;
+    if (waiter->next != NULL)
+        waiter->next->prev = waiter->prev;
+    else
+        bucket->last = waiter->prev;
+    waiter->queued = false;
+    mtask__sub(&bucket->count, 1, RELAXED); /* wakers who see it too high only look in vain */
+}
+
+static mtask_status mtask__park(mtask__parker *parker, mtask_word *word, mtask_word expected,
+                                int64_t deadline, int flags) {
+    mtask__bucket *bucket = mtask__bucket_of(word);
+    mtask__waiter waiter;
+    mtask_status status;
+    memset(&waiter, 0, sizeof waiter);
+    waiter.word = word;
+    waiter.flags = flags;
+    waiter.parker = parker;
+    mtask__add(&bucket->count, 1, SEQ_CST);
+    mtask__os_lock_acquire(&bucket->lock);
+    if (mtask__load(word, SEQ_CST) != expected) {
+        mtask__os_lock_release(&bucket->lock);
+        mtask__sub(&bucket->count, 1, RELAXED); /* as in mtask__bucket_remove */
+        return MTASK_OK;
+    }
+    mtask__bucket_add(bucket, &waiter);
+    mtask__os_lock_release(&bucket->lock);
+    status = parker->park(parker, &waiter, deadline);
+    if (status != MTASK_OK)
+        (void)mtask__unpark(&waiter); /* in case the parker failed before it could */
+    return status;
+}
+
+MTASK_API bool mtask__unpark(mtask__waiter *waiter) {
+    mtask__bucket *bucket = mtask__bucket_of(waiter->word);
+    bool queued;
+    mtask__os_lock_acquire(&bucket->lock);
+    queued = waiter->queued;
+    if (queued)
+        mtask__bucket_remove(bucket, waiter);
+    mtask__os_lock_release(&bucket->lock);
+    return queued;
+}
+
+static bool mtask__classes_meet(int waiter, int waker) {
+    waiter &= MTASK__CLASSES;
+    waker &= MTASK__CLASSES;
+    return waiter == 0 || waker == 0 || (waiter & waker) != 0;
+}
+
+/* Takes up to `n` matching waiters out, each with its parker pinned, as a chain. */
+static mtask__waiter *mtask__bucket_take(mtask__bucket *bucket, const mtask_word *word, int n,
+                                         int flags) {
+    mtask__waiter *chain = NULL;
+    mtask__waiter **end = &chain;
+    mtask__waiter *next;
+    mtask__os_lock_acquire(&bucket->lock);
+    for (mtask__waiter *waiter = bucket->first; waiter != NULL && n > 0; waiter = next) {
+        next = waiter->next;
+        if (waiter->word != word || !mtask__classes_meet(waiter->flags, flags))
+            continue;
+        mtask__bucket_remove(bucket, waiter);
+        if (waiter->parker->pin != NULL)
+            waiter->parker->pin(waiter->parker);
+        waiter->next = NULL;
+        *end = waiter;
+        end = &waiter->next;
+        n--;
+    }
+    mtask__os_lock_release(&bucket->lock);
+    return chain;
+}
+
+static int mtask__wake_parked(mtask__bucket *bucket, const mtask_word *word, int n, int flags) {
+    int woken = 0;
+    mtask__waiter *next;
+    for (mtask__waiter *waiter = mtask__bucket_take(bucket, word, n, flags); waiter != NULL;
+         waiter = next) {
+        next = waiter->next; /* the waiter may be gone after the post */
+        waiter->parker->post(waiter->parker, waiter);
+        woken++;
+    }
+    return woken;
+}
+
+MTASK_API int mtask__wake(mtask_word *word, int n, int flags) {
+    mtask__bucket *bucket = mtask__bucket_of(word);
+    bool parked = mtask__fence_load(&bucket->count) != 0; /* pairs with the add in mtask__park */
+    bool parked_first = false;
+    int woken = 0;
+    if (parked) /* every 8th time parked tasks go first; a lost count of turns does no harm */
+        parked_first = mtask__add(&bucket->turn, 1, RELAXED) % 8 == 7;
+    if (parked_first)
+        woken = mtask__wake_parked(bucket, word, n, flags);
+    if (woken < n)
+        woken += mtask__os_wake(word, n - woken, flags);
+    if (parked && !parked_first && woken < n)
+        woken += mtask__wake_parked(bucket, word, n - woken, flags);
+    return woken;
+}
+
+/* ---- >>listener: wait for one of several ---- */
+
+/* A waiter for several objects has one signal, on its stack, and a listener in each object, linked
+   under that object's lock. An object that ends counts up the signals of its listeners, under its
+   lock: so once the waiter has unlinked a listener, nobody touches its signal through it. */
+typedef struct mtask__signal {
+    mtask_word fired;  /* how many have; the top bit: there is no need to wait for more */
+    mtask_word target; /* how many it takes */
+} mtask__signal;
+
+typedef struct mtask__listener {
+    struct mtask__listener *next;
+    struct mtask__listener *prev;
+    mtask__signal *signal;
+    bool linked;
+    bool hasty; /* a failure ends the wait */
+} mtask__listener;
+
+# define MTASK__SIGNAL_ENOUGH ((mtask_word)1 << 31)
+
+static void mtask__listener_link(mtask__listener **list, mtask__listener *listener) {
+    listener->prev = NULL;
+    listener->next = *list;
+    if (*list != NULL)
+        (*list)->prev = listener;
+    *list = listener;
+    listener->linked = true;
+}
+
+static void mtask__listener_unlink(mtask__listener **list, mtask__listener *listener) {
+    if (!listener->linked)
+        return;
+    if (listener->prev != NULL)
+        listener->prev->next = listener->next;
+    else
+        *list = listener->next;
+    if (listener->next != NULL)
+        listener->next->prev = listener->prev;
+    listener->linked = false;
+}
+
+/* Counts one more; wakes the waiter if that is what it waits for. */
+static void mtask__signal_fire(mtask__signal *signal, bool enough) {
+    mtask_word target = signal->target;
+    mtask_word fired = enough ? mtask__or(&signal->fired, MTASK__SIGNAL_ENOUGH, ACQ_REL) + target
+                              : mtask__add(&signal->fired, 1, ACQ_REL) + 1;
+    if (fired >= target) /* acq_rel: pairs with the acquire in mtask__signal_wait */
+        mtask__wake(&signal->fired, 1, 0);
+}
+
+static mtask_status mtask__signal_wait(mtask__signal *signal, int64_t deadline) {
+    mtask_status status = MTASK_OK;
+    for (;;) {
+        mtask_word fired = mtask__load(&signal->fired, ACQUIRE); /* pairs with mtask__signal_fire */
+        if (fired >= signal->target)
+            return MTASK_OK;
+        if (status != MTASK_OK)
+            return status;
+        status = mtask__wait(&signal->fired, fired, deadline, 0);
+    }
+}
+
+/* ---- >>mutex ---- */
+
+MTASK_API mtask_status mtask_mutex_init(mtask_mutex *mutex, int flags) {
+    mtask_status status = mtask__check_flags(flags, MTASK_SHARED | MTASK_CHECKED);
+    if (status == MTASK_OK)
+        mutex->word = ((flags & MTASK_SHARED) != 0 ? MTASK__SHARED : 0) |
+                      ((flags & MTASK_CHECKED) != 0 ? MTASK__CHECKED : 0);
+    return status;
+}
+
+/* Takes the lock if it is free, leaving `extra` bits in the word. */
+static bool mtask__mutex_take(mtask_mutex *mutex, mtask_word *word, mtask_word extra) {
+    while ((*word & MTASK__LOCKED) == 0)
+        if (mtask__cas(&mutex->word, word, *word | MTASK__LOCKED | extra, ACQUIRE))
+            return true; /* acquire: pairs with the releases of the two unlocks */
+    return false;
+}
+
+/* Spins for a lock that nobody sleeps for: its holder is likely to run, and to let go soon. */
+static bool mtask__mutex_spin(mtask_mutex *mutex, mtask_word *word) {
+    mtask__thread_self *self = mtask__me();
+    unsigned limit = mtask__spin_limit(self);
+    unsigned turns = 0;
+    bool taken = mtask__mutex_take(mutex, word, 0);
+    while (!taken && turns < limit && (*word & MTASK__WAITERS) == 0) {
+        mtask__pause();
+        turns++;
+        *word = mtask__load(&mutex->word, RELAXED); /* a guess that the CAS confirms */
+        taken = mtask__mutex_take(mutex, word, 0);
+    }
+    mtask__spin_learn(self, turns);
+    return taken;
+}
+
+/* Why no wake-up is lost: a sleeper sets WAITERS before it sleeps, and the kernel lets it sleep
+   only while the word still says so; an unlocker that clears WAITERS wakes one. The flag does not
+   tell how many sleep, so whoever has slept sets it again when it takes the lock or sleeps on. One
+   that gives up was not woken (woken beats timed out: it looks once more), so it owes no wake to
+   others. */
+static mtask_status mtask__mutex_lock_until(mtask_mutex *mutex, int64_t deadline, int flags) {
+    mtask_status status = MTASK_OK;
+    mtask_word slept = 0;
+    mtask_word word = mtask__load(&mutex->word, RELAXED); /* a guess that the CAS confirms */
+    if (deadline != 0 && mtask__mutex_spin(mutex, &word))
+        return MTASK_OK;
+    for (;;) {
+        if (mtask__mutex_take(mutex, &word, slept))
+            return MTASK_OK;
+        if (status != MTASK_OK || deadline == 0)
+            return status != MTASK_OK ? status : MTASK_TIMEOUT;
+        if ((word & MTASK__WAITERS) == 0 &&
+            !mtask__cas(&mutex->word, &word, word | MTASK__WAITERS, RELAXED))
+            continue; /* relaxed: the sleep below re-reads the word in the kernel */
+        status = mtask__wait(&mutex->word, word | MTASK__WAITERS, deadline,
+                             flags | mtask__flags_of(word));
+        slept = MTASK__WAITERS;
+        word = mtask__load(&mutex->word, RELAXED); /* a guess that the CAS confirms */
+    }
+}
+
+MTASK_API mtask_status mtask__mutex_lock_slow(mtask_mutex *mutex, int64_t timeout) {
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    if (status != MTASK_OK)
+        return status;
+    return mtask__mutex_lock_until(mutex, deadline, timeout == MTASK_FOREVER ? MTASK__NOCANCEL : 0);
+}
+
+MTASK_API mtask_status mtask__mutex_unlock_slow(mtask_mutex *mutex) {
+    mtask_word word = mtask__load(&mutex->word, RELAXED); /* a guess that the CAS confirms */
+    do {
+        if ((word & MTASK__LOCKED) == 0)
+            return MTASK_INVALID;
+    } while (!mtask__cas(&mutex->word, &word, word & (MTASK__SHARED | MTASK__CHECKED), RELEASE));
+    /* release: pairs with the acquire in mtask__mutex_take. From here on only the address. */
+    if ((word & MTASK__WAITERS) != 0)
+        mtask__wake(&mutex->word, 1, mtask__flags_of(word));
+    return MTASK_OK;
+}
+
+/* Locks of mtask's own: short, held by threads also in coroutines, seen by no detector. */
+static void mtask__lock(mtask_mutex *mutex) {
+    mtask_word unlocked = 0;
+    if (mtask__cas(&mutex->word, &unlocked, MTASK__LOCKED, ACQUIRE)) /* pairs with mtask__unlock */
+        return;
+    while (mtask__mutex_lock_until(mutex, MTASK_FOREVER, MTASK__NOPARK) != MTASK_OK)
+        mtask__os_yield(); /* the kernel refused to let it sleep */
+}
+
+static void mtask__unlock(mtask_mutex *mutex) {
+    (void)(mtask_mutex_unlock)(mutex);
+}
+
+/* ---- >>rmutex ---- */
+
+MTASK_API mtask_status mtask_rmutex_init(mtask_rmutex *rmutex, int flags) {
+    mtask_status status = mtask__check_flags(flags, MTASK_SHARED);
+    if (status != MTASK_OK)
+        return status;
+    memset(rmutex, 0, sizeof *rmutex);
+    return mtask_mutex_init(&rmutex->mutex, flags);
+}
+
+static void mtask__rmutex_set_owner(mtask_rmutex *rmutex, uint64_t id) {
+    mtask__store(&rmutex->owner[0], (mtask_word)id,
+                 RELAXED); /* others only compare it with their */
+    mtask__store(&rmutex->owner[1], (mtask_word)(id >> 32), RELAXED); /* own number: see below */
+}
+
+/* Whether the caller holds it. The owner is two words, read one after the other, so another task
+   may see halves of two owners; but only the caller ever writes the caller's number, and the halves
+   of two others give it only if both the processes' and the tasks' numbers are mixed, which the
+   second look at the first half tells. In one process the serial decides: it survives fork. */
+static bool mtask__rmutex_mine(const mtask_rmutex *rmutex) {
+    uint64_t id = mtask_task_id();
+    mtask_word low = mtask__load(&rmutex->owner[0], RELAXED);
+    mtask_word high = mtask__load(&rmutex->owner[1], RELAXED);
+    uint64_t different = ((uint64_t)high << 32 | low) ^ id;
+    if ((mtask__load(&rmutex->mutex.word, RELAXED) & MTASK__SHARED) == 0)
+        return (different & MTASK__SERIAL) == 0;
+    return different == 0 && mtask__load(&rmutex->owner[0], RELAXED) == low;
+}
+
+MTASK_API mtask_status(mtask_rmutex_lock_for)(mtask_rmutex *rmutex, int64_t timeout) {
+    mtask_status status;
+    if (timeout < 0)
+        return MTASK_INVALID;
+    if (mtask__rmutex_mine(rmutex)) {
+        if (rmutex->count == UINT32_MAX)
+            return MTASK_OVERFLOW;
+        rmutex->count++;
+        return MTASK_OK;
+    }
+    status = (mtask_mutex_lock_for)(&rmutex->mutex, timeout);
+    if (status == MTASK_OK) {
+        mtask__rmutex_set_owner(rmutex, mtask_task_id());
+        rmutex->count = 1;
+    }
+    return status;
+}
+
+MTASK_API mtask_status(mtask_rmutex_lock)(mtask_rmutex *rmutex) {
+    return (mtask_rmutex_lock_for)(rmutex, MTASK_FOREVER);
+}
+
+MTASK_API mtask_status(mtask_rmutex_unlock)(mtask_rmutex *rmutex) {
+    if (!mtask__rmutex_mine(rmutex))
+        return MTASK_NOT_OWNER;
+    if (--rmutex->count > 0)
+        return MTASK_OK;
+    mtask__rmutex_set_owner(rmutex, 0);
+    return (mtask_mutex_unlock)(&rmutex->mutex);
+}
+
+MTASK_API bool mtask_rmutex_is_locked(const mtask_rmutex *rmutex) {
+    return mtask_mutex_is_locked(&rmutex->mutex);
+}
+
+MTASK_API uint32_t mtask_rmutex_count(const mtask_rmutex *rmutex) {
+    return mtask__rmutex_mine(rmutex) ? rmutex->count : 0;
+}
+
+/* ---- >>shared-mutex ---- */
+
+MTASK_API mtask_status mtask_shared_mutex_init(mtask_shared_mutex *mutex) {
+    return mtask__os_robust_init(mutex);
+}
+
+MTASK_API mtask_status mtask_shared_mutex_deinit(mtask_shared_mutex *mutex) {
+    return mtask__os_robust_deinit(mutex);
+}
+
+/* In a coroutine, which must not block its thread, the lock is polled: its owner is a thread and
+   cannot wake a coroutine. */
+static mtask_status mtask__robust_poll(mtask_shared_mutex *mutex, int64_t deadline, int flags) {
+    int64_t pause = MTASK_US(50);
+    for (;;) {
+        mtask_word never = 0;
+        mtask_status status = mtask__os_robust_lock(mutex, 0);
+        int64_t now = mtask_now();
+        if (status != MTASK_TIMEOUT || deadline <= now || now < 0)
+            return status;
+        status = mtask__wait(&never, 0, deadline - now < pause ? deadline : now + pause, flags);
+        if (status != MTASK_TIMEOUT && status != MTASK_OK)
+            return status;
+        pause = pause < MTASK_MS(5) ? 2 * pause : MTASK_MS(10);
+    }
+}
+
+MTASK_API mtask_status mtask_shared_mutex_lock_for(mtask_shared_mutex *mutex, int64_t timeout) {
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    if (status != MTASK_OK)
+        return status;
+    if (mtask__me()->task->parker == NULL)
+        return mtask__os_robust_lock(mutex, deadline);
+    return mtask__robust_poll(mutex, deadline, timeout == MTASK_FOREVER ? MTASK__NOCANCEL : 0);
+}
+
+MTASK_API mtask_status mtask_shared_mutex_lock(mtask_shared_mutex *mutex) {
+    return mtask_shared_mutex_lock_for(mutex, MTASK_FOREVER);
+}
+
+MTASK_API mtask_status mtask_shared_mutex_consistent(mtask_shared_mutex *mutex) {
+    return mtask__os_robust_consistent(mutex);
+}
+
+MTASK_API mtask_status mtask_shared_mutex_unlock(mtask_shared_mutex *mutex) {
+    return mtask__os_robust_unlock(mutex);
+}
+
+/* ---- >>condition ---- */
+
+/* A waiter of a private condition, on its own stack. Its word becomes 1 when it is notified. */
+typedef struct mtask__cond_waiter {
+    struct mtask__cond_waiter *next; /* ring, guarded by the condition's lock */
+    struct mtask__cond_waiter *prev;
+    mtask_word word;
+    bool queued;
+} mtask__cond_waiter;
+
+/* What a wait lets go of, and takes back. */
+typedef struct mtask__held {
+    mtask_mutex *mutex;
+    mtask_rmutex *rmutex; /* NULL: a plain mutex */
+    uint32_t depth;
+} mtask__held;
+
+MTASK_API mtask_status mtask_cond_init(mtask_cond *cond, int flags) {
+    mtask_status status = mtask__check_flags(flags, MTASK_SHARED);
+    if (status != MTASK_OK)
+        return status;
+    memset(cond, 0, sizeof *cond);
+    return mtask__init_word(&cond->state, flags);
+}
+
+static mtask_status mtask__held_release(mtask__held *held) {
+    if (held->rmutex == NULL)
+        return (mtask_mutex_unlock)(held->mutex);
+    if (!mtask__rmutex_mine(held->rmutex))
+        return MTASK_NOT_OWNER;
+    held->depth = held->rmutex->count;
+    held->rmutex->count = 1;
+    return (mtask_rmutex_unlock)(held->rmutex);
+}
+
+/* Takes the lock back, whatever happens: the caller of a wait relies on it. */
+static void mtask__held_reacquire(const mtask__held *held) {
+    while ((mtask_mutex_lock)(held->mutex) != MTASK_OK)
+        mtask__os_yield(); /* the kernel refused to let it sleep */
+    if (held->rmutex != NULL) {
+        mtask__rmutex_set_owner(held->rmutex, mtask_task_id());
+        held->rmutex->count = held->depth;
+    }
+}
+
+/* The ring is entered at cond->waiters, the one who came last; its next came first. The pointer is
+   written with the lock held but read without it: see mtask_cond_notify. */
+static void mtask__cond_enter(mtask_cond *cond, mtask__cond_waiter *waiter) {
+    mtask__cond_waiter *last;
+    mtask__lock(&cond->lock);
+    last = cond->waiters;
+    waiter->next = last != NULL ? last->next : waiter;
+    waiter->prev = last != NULL ? last : waiter;
+    waiter->next->prev = waiter;
+    waiter->prev->next = waiter;
+    waiter->queued = true;
+    mtask__store(&cond->waiters, waiter, RELAXED); /* the user's mutex orders it: see notify */
+    mtask__unlock(&cond->lock);
+}
+
+static void mtask__cond_remove(mtask_cond *cond, mtask__cond_waiter *waiter) {
+    mtask__cond_waiter *last = cond->waiters;
+    if (waiter->next == waiter)
+        last = NULL;
+    else if (last == waiter)
+        last = waiter->prev;
+    waiter->next->prev = waiter->prev;
+    waiter->prev->next = waiter->next;
+    waiter->queued = false;
+    mtask__store(&cond->waiters, last, RELAXED); /* as in mtask__cond_enter */
+}
+
+/* Takes a waiter that gives up out of the ring. False: a notifier already has it. */
+static bool mtask__cond_leave(mtask_cond *cond, mtask__cond_waiter *waiter) {
+    bool queued;
+    mtask__lock(&cond->lock);
+    queued = waiter->queued;
+    if (queued)
+        mtask__cond_remove(cond, waiter);
+    mtask__unlock(&cond->lock);
+    return queued;
+}
+
+/* Why no notify is lost: the waiter is in the ring before it lets go of the mutex, so whoever
+   changes the predicate under the mutex and then notifies finds it there. */
+static mtask_status mtask__cond_wait_private(mtask_cond *cond, mtask__held *held,
+                                             int64_t deadline) {
+    mtask__cond_waiter waiter;
+    mtask_status status;
+    memset(&waiter, 0, sizeof waiter);
+    mtask__cond_enter(cond, &waiter);
+    status = mtask__held_release(held);
+    if (status != MTASK_OK) {
+        if (!mtask__cond_leave(cond, &waiter)) /* it took a notify that was meant for another */
+            (void)mtask_cond_notify(cond, 1);
+        return status;
+    }
+    while (status == MTASK_OK && mtask__load(&waiter.word, ACQUIRE) == 0) /* pairs with notify */
+        status = mtask__wait(&waiter.word, 0, deadline, 0);
+    if (status != MTASK_OK && !mtask__cond_leave(cond, &waiter)) {
+        while (mtask__load(&waiter.word, ACQUIRE) == 0) /* the notifier is about to say so */
+            if (mtask__wait(&waiter.word, 0, MTASK_FOREVER, MTASK__NOCANCEL) != MTASK_OK)
+                mtask__os_yield();
+        status = MTASK_OK; /* woken beats cancelled beats timed out */
+    }
+    mtask__held_reacquire(held);
+    return status;
+}
+
+/* Between processes there are no lists: a sequence number that every notify changes. The waiter
+   counts itself before it lets go of the mutex, so a notifier that comes after sees it; and the
+   kernel lets it sleep only while the number is the old one. */
+static mtask_status mtask__cond_wait_shared(mtask_cond *cond, mtask__held *held, int64_t deadline) {
+    mtask_word sequence;
+    mtask_status status;
+    mtask__add(&cond->state, 1, SEQ_CST);
+    sequence = mtask__load(&cond->lock.word, SEQ_CST);
+    status = mtask__held_release(held);
+    if (status == MTASK_OK) {
+        while (status == MTASK_OK && mtask__load(&cond->lock.word, SEQ_CST) == sequence)
+            status = mtask__wait(&cond->lock.word, sequence, deadline, MTASK_SHARED);
+        if (mtask__load(&cond->lock.word, SEQ_CST) != sequence)
+            status = MTASK_OK;
+        mtask__held_reacquire(held);
+    }
+    mtask__sub(&cond->state, 1, SEQ_CST);
+    return status;
+}
+
+static bool mtask__cond_is_shared(const mtask_cond *cond) {
+    return (mtask__load(&cond->state, RELAXED) & MTASK__SHARED) != 0; /* never changes after init */
+}
+
+static mtask_status mtask__cond_wait_held(mtask_cond *cond, mtask__held *held, int64_t timeout) {
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    if (status != MTASK_OK)
+        return status;
+    if (mtask__cond_is_shared(cond))
+        return mtask__cond_wait_shared(cond, held, deadline);
+    return mtask__cond_wait_private(cond, held, deadline);
+}
+
+MTASK_API mtask_status(mtask_cond_wait)(mtask_cond *cond, mtask_mutex *mutex, int64_t timeout) {
+    mtask__held held;
+    held.mutex = mutex;
+    held.rmutex = NULL;
+    held.depth = 0;
+    return mtask__cond_wait_held(cond, &held, timeout);
+}
+
+MTASK_API mtask_status(mtask_cond_wait_rmutex)(mtask_cond *cond, mtask_rmutex *rmutex,
+                                               int64_t timeout) {
+    mtask__held held;
+    held.mutex = &rmutex->mutex;
+    held.rmutex = rmutex;
+    held.depth = 0;
+    if (timeout >= 0 && !mtask__rmutex_mine(rmutex))
+        return MTASK_NOT_OWNER;
+    return mtask__cond_wait_held(cond, &held, timeout);
+}
+
+/* Takes up to `n` waiters out, as a chain, the one who has waited longest first. */
+static mtask__cond_waiter *mtask__cond_take(mtask_cond *cond, int n) {
+    mtask__cond_waiter *chain = NULL;
+    mtask__cond_waiter **end = &chain;
+    mtask__lock(&cond->lock);
+    while (n-- > 0 && cond->waiters != NULL) {
+        mtask__cond_waiter *first = cond->waiters->next;
+        mtask__cond_remove(cond, first);
+        first->next = NULL;
+        *end = first;
+        end = &first->next;
+    }
+    mtask__unlock(&cond->lock);
+    return chain;
+}
+
+MTASK_API mtask_status mtask_cond_notify(mtask_cond *cond, int n) {
+    mtask__cond_waiter *next;
+    if (n < 0)
+        return MTASK_INVALID;
+    if (mtask__cond_is_shared(cond)) {
+        if ((mtask__load(&cond->state, SEQ_CST) & ~MTASK__SHARED) != 0) {
+            mtask__add(&cond->lock.word, 1, SEQ_CST);
+            mtask__wake(&cond->lock.word, n, MTASK_SHARED);
+        }
+        return MTASK_OK;
+    }
+    if (mtask__load(&cond->waiters, RELAXED) == NULL) /* a waiter whose wait began before this call
+        entered the ring before it let go of the mutex that the caller has, or had, since then */
+        return MTASK_OK;
+    for (mtask__cond_waiter *waiter = mtask__cond_take(cond, n); waiter != NULL; waiter = next) {
+        next = waiter->next; /* after the store the waiter may be gone: only its address is left */
+        mtask__store(&waiter->word, 1, RELEASE); /* pairs with the acquire of the waiter */
+        mtask__wake(&waiter->word, 1, 0);
+    }
+    return MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_cond_notify_all(mtask_cond *cond) {
+    return mtask_cond_notify(cond, INT_MAX);
+}
+
+/* ---- >>semaphore ---- */
+
+MTASK_API mtask_status mtask_sem_init(mtask_sem *sem, int64_t value, int64_t limit, int flags) {
+    mtask_status status = mtask__init_word(&sem->word, flags);
+    if (status != MTASK_OK)
+        return status;
+    if (limit < 0 || limit > (int64_t)MTASK_SEM_MAX || value < 0 ||
+        value > (limit == 0 ? (int64_t)MTASK_SEM_MAX : limit))
+        return MTASK_INVALID;
+    sem->word |= (mtask_word)value;
+    sem->limit = (mtask_word)limit;
+    return MTASK_OK;
+}
+
+/* Takes one if there is one; leaves `extra` bits in the word. */
+static bool mtask__sem_take(mtask_sem *sem, mtask_word *word, mtask_word extra) {
+    while ((*word & MTASK_SEM_MAX) != 0)
+        if (mtask__cas(&sem->word, word, (*word - 1) | extra, ACQUIRE))
+            return true; /* acquire: pairs with the release in mtask_sem_release */
+    return false;
+}
+
+/* Why no wake-up is lost: a sleeper sets WAITERS before it sleeps. A release clears the flag and
+   wakes as many as it gives. The flag does not tell how many sleep, so whoever has slept sets it
+   again whatever it finds, and if it leaves units behind, given by releases that saw no flag in
+   the meantime, it wakes others for them. */
+MTASK_API mtask_status mtask__sem_acquire_slow(mtask_sem *sem, int64_t timeout) {
+    int64_t deadline;
+    mtask_word slept = 0;
+    mtask_word word = mtask__load(&sem->word, RELAXED); /* a guess that the CAS confirms */
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    if (status != MTASK_OK)
+        return status;
+    while (!mtask__sem_take(sem, &word, slept)) {
+        if (status != MTASK_OK || deadline == 0)
+            return status != MTASK_OK ? status : MTASK_TIMEOUT;
+        if ((word & MTASK__SEM_WAITERS) == 0 &&
+            !mtask__cas(&sem->word, &word, word | MTASK__SEM_WAITERS, RELAXED))
+            continue; /* relaxed: the sleep below re-reads the word in the kernel */
+        status =
+            mtask__wait(&sem->word, word | MTASK__SEM_WAITERS, deadline, mtask__flags_of(word));
+        slept = MTASK__SEM_WAITERS;
+        word = mtask__load(&sem->word, RELAXED); /* a guess that the CAS confirms */
+    }
+    if (slept != 0 && (word & MTASK_SEM_MAX) > 1)
+        mtask__wake(&sem->word, (int)(word & MTASK_SEM_MAX) - 1, mtask__flags_of(word));
+    return MTASK_OK;
+}
+
+MTASK_API mtask_status mtask__sem_release_slow(mtask_sem *sem, int64_t n) {
+    mtask_word limit = sem->limit != 0 ? sem->limit : MTASK_SEM_MAX;
+    mtask_word word = mtask__load(&sem->word, RELAXED); /* a guess that the CAS confirms */
+    if (n < 1)
+        return MTASK_INVALID;
+    do {
+        if (n > (int64_t)limit - (int64_t)(word & MTASK_SEM_MAX))
+            return MTASK_OVERFLOW;
+    } while (!mtask__cas(&sem->word, &word, (word & ~MTASK__SEM_WAITERS) + (mtask_word)n, RELEASE));
+    /* release: pairs with the acquire in mtask__sem_take. From here on only the address. */
+    if ((word & MTASK__SEM_WAITERS) != 0)
+        mtask__wake(&sem->word, (int)n, mtask__flags_of(word));
+    return MTASK_OK;
+}
+
+/* ---- >>event ---- */
+
+# define MTASK__EVENT_GENERATION (~(MTASK__SHARED | MTASK__WAITERS | MTASK__EVENT_SET))
+
+MTASK_API mtask_status mtask_event_init(mtask_event *event, int flags) {
+    return mtask__init_word(&event->word, flags);
+}
+
+/* Why no wake-up is lost: a sleeper sets WAITERS before it sleeps; the set that clears the flag
+   also changes the generation, wakes all, and so releases even those who look after a clear. */
+MTASK_API void mtask__event_set_slow(mtask_event *event) {
+    mtask_word word = mtask__load(&event->word, RELAXED); /* a guess that the CAS confirms */
+    mtask_word next;
+    do {
+        next = (word | MTASK__EVENT_SET) & ~MTASK__WAITERS;
+        if ((word & MTASK__WAITERS) != 0)
+            next = (next & ~MTASK__EVENT_GENERATION) | ((next + 4) & MTASK__EVENT_GENERATION);
+    } while (!mtask__cas(&event->word, &word, next, RELEASE));
+    /* release: pairs with the acquire of the waiters. From here on only the address. */
+    if ((word & MTASK__WAITERS) != 0)
+        mtask__wake(&event->word, INT_MAX, mtask__flags_of(word));
+}
+
+MTASK_API mtask_status mtask__event_wait_slow(mtask_event *event, int64_t timeout) {
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    mtask_word word = mtask__load(&event->word, ACQUIRE); /* pairs with set, as below */
+    mtask_word generation = word & MTASK__EVENT_GENERATION;
+    if (status != MTASK_OK)
+        return status;
+    for (;;) {
+        if ((word & MTASK__EVENT_SET) != 0 || (word & MTASK__EVENT_GENERATION) != generation)
+            return MTASK_OK;
+        if (status != MTASK_OK || deadline == 0)
+            return status != MTASK_OK ? status : MTASK_TIMEOUT;
+        if ((word & MTASK__WAITERS) != 0 ||
+            mtask__cas(&event->word, &word, word | MTASK__WAITERS, RELAXED)) /* publishes nothing */
+            status =
+                mtask__wait(&event->word, word | MTASK__WAITERS, deadline, mtask__flags_of(word));
+        word = mtask__load(&event->word, ACQUIRE);
+    }
+}
+
+/* ---- >>barrier ---- */
+
+/* The plain fields, and `round` most of all, say under the lock what is so; the word repeats it for
+   those who sleep on it:
+     bit 0      BROKEN     no meeting until a reset
+     bit 1      RESETTING  a reset waits until all have left the broken round
+     bits 2-30  the round that is going on
+     bit 31     SHARED
+   The last to arrive goes on to the next round under the lock, lets go of it, and only then changes
+   the word: that is the last it touches, so the parties may free the barrier when they meet. Who
+   leaves a broken round counts itself out under the lock. */
+enum { MTASK__BARRIER_BROKEN = 1, MTASK__BARRIER_RESETTING = 2, MTASK__BARRIER_ROUND = 4 };
+
+static mtask_word mtask__barrier_round(mtask_word word) {
+    return (word & ~MTASK__SHARED) / MTASK__BARRIER_ROUND;
+}
+
+MTASK_API mtask_status mtask_barrier_init(mtask_barrier *barrier, uint32_t parties, mtask_fn action,
+                                          void *arg, int flags) {
+    mtask_status status = mtask__check_flags(flags, MTASK_SHARED);
+    if (status != MTASK_OK)
+        return status;
+    if (parties < 1)
+        return MTASK_INVALID;
+    memset(barrier, 0, sizeof *barrier);
+    barrier->parties = parties;
+    barrier->action = action;
+    barrier->arg = arg;
+    (void)mtask__init_word(&barrier->word, flags);
+    return mtask_mutex_init(&barrier->lock, flags);
+}
+
+/* Says round and flags in the word; never an older round than it says already, since the last of
+   one round may be overtaken by the last of the next. Wakes all. */
+static void mtask__barrier_publish(mtask_barrier *barrier, mtask_word round, mtask_word flags) {
+    mtask_word word = mtask__load(&barrier->word, RELAXED); /* a guess that the CAS confirms */
+    mtask_word next;
+    do {
+        mtask_word ahead = (round - mtask__barrier_round(word)) << 3; /* signed, of 29 bits */
+        if (ahead > MTASK__SHARED || (ahead == 0 && flags == 0))
+            return; /* others have said so, or more, already */
+        next = (word & MTASK__SHARED) | (round * MTASK__BARRIER_ROUND & ~MTASK__SHARED) | flags;
+    } while (
+        !mtask__cas(&barrier->word, &word, next, RELEASE)); /* pairs with the waiters' acquire */
+    mtask__wake(&barrier->word, INT_MAX, mtask__flags_of(word));
+}
+
+/* With the lock held: nobody meets in this round any more. */
+static void mtask__barrier_break(mtask_barrier *barrier) {
+    if (barrier->flags != 0)
+        return;
+    barrier->leaving = barrier->arrived;
+    barrier->arrived = 0;
+    barrier->flags = MTASK__BARRIER_BROKEN;
+    mtask__barrier_publish(barrier, barrier->round, barrier->flags);
+}
+
+/* With the lock held: when a reset is wanted and the broken round is empty, begins the next. */
+static void mtask__barrier_renew(mtask_barrier *barrier) {
+    if (barrier->leaving > 0 || (barrier->flags & MTASK__BARRIER_RESETTING) == 0)
+        return;
+    barrier->flags = 0;
+    barrier->round++;
+    mtask__barrier_publish(barrier, barrier->round, 0);
+}
+
+/* With the lock held: the caller leaves the broken round; lets go of the lock. */
+static void mtask__barrier_leave(mtask_barrier *barrier) {
+    barrier->leaving--;
+    mtask__barrier_renew(barrier);
+    (void)(mtask_mutex_unlock)(&barrier->lock);
+}
+
+/* Waits, with the lock held on entry and on return, until the caller can arrive: not while a broken
+   round empties, nor while the parties of a full round are busy with the action. */
+static mtask_status mtask__barrier_enter(mtask_barrier *barrier, int64_t deadline) {
+    mtask_status status = MTASK_OK;
+    for (;;) {
+        mtask_word word = mtask__load(&barrier->word, RELAXED); /* read under the lock */
+        if (barrier->flags == MTASK__BARRIER_BROKEN)
+            return MTASK_BROKEN;
+        if (barrier->flags == 0 && barrier->arrived < barrier->parties)
+            return MTASK_OK;
+        if (status != MTASK_OK)
+            return status;
+        (void)(mtask_mutex_unlock)(&barrier->lock);
+        status = mtask__wait(&barrier->word, word, deadline, mtask__flags_of(word));
+        (void)(mtask_mutex_lock)(&barrier->lock);
+    }
+}
+
+/* The last to arrive, with the lock held on entry, not on return. */
+static mtask_status mtask__barrier_complete(mtask_barrier *barrier, mtask_word round) {
+    mtask_status status = MTASK_OK;
+    if (barrier->action != NULL) {
+        (void)(mtask_mutex_unlock)(&barrier->lock);
+        status = mtask__run(barrier->action, barrier->arg, NULL);
+        (void)(mtask_mutex_lock)(&barrier->lock);
+        if (status != MTASK_OK)
+            mtask__barrier_break(barrier);
+    }
+    if (barrier->flags != 0) { /* by the action, or by others while it ran */
+        mtask__barrier_leave(barrier);
+        return MTASK_BROKEN;
+    }
+    barrier->arrived = 0;
+    round = ++barrier->round;
+    (void)(mtask_mutex_unlock)(&barrier->lock);
+    mtask__barrier_publish(barrier, round, 0);
+    return MTASK_OK;
+}
+
+/* Sleeps until the round is over; without the lock. */
+static mtask_status mtask__barrier_await(mtask_barrier *barrier, mtask_word round,
+                                         int64_t deadline) {
+    mtask_status status = MTASK_OK;
+    for (;;) {
+        mtask_word word =
+            mtask__load(&barrier->word, ACQUIRE); /* pairs with mtask__barrier_publish */
+        if (((mtask__barrier_round(word) - round - 1) << 3) < MTASK__SHARED)
+            return MTASK_OK;
+        if (status != MTASK_OK || (word & MTASK__BARRIER_BROKEN) != 0)
+            break;
+        status = deadline == 0 ? MTASK_TIMEOUT
+                               : mtask__wait(&barrier->word, word, deadline, mtask__flags_of(word));
+    }
+    (void)(mtask_mutex_lock)(&barrier->lock);
+    if (barrier->round != round) { /* they met after all */
+        (void)(mtask_mutex_unlock)(&barrier->lock);
+        return MTASK_OK;
+    }
+    if (barrier->flags != 0)
+        status = MTASK_BROKEN;
+    mtask__barrier_break(barrier);
+    mtask__barrier_leave(barrier);
+    return status;
+}
+
+MTASK_API mtask_status mtask_barrier_wait(mtask_barrier *barrier, uint32_t *index,
+                                          int64_t timeout) {
+    int64_t deadline;
+    mtask_word round;
+    uint32_t arrival;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    if (status != MTASK_OK || barrier->parties == 0)
+        return status != MTASK_OK ? status : MTASK_INVALID;
+    status = (mtask_mutex_lock)(&barrier->lock);
+    if (status != MTASK_OK)
+        return status;
+    status = mtask__barrier_enter(barrier, deadline);
+    if (status != MTASK_OK) {
+        (void)(mtask_mutex_unlock)(&barrier->lock);
+        return status;
+    }
+    arrival = barrier->arrived++;
+    round = barrier->round;
+    if (index != NULL)
+        *index = arrival;
+    if (arrival + 1 == barrier->parties)
+        return mtask__barrier_complete(barrier, round);
+    (void)(mtask_mutex_unlock)(&barrier->lock);
+    return mtask__barrier_await(barrier, round, deadline);
+}
+
+MTASK_API mtask_status mtask_barrier_reset(mtask_barrier *barrier) {
+    mtask_status status = (mtask_mutex_lock)(&barrier->lock);
+    if (status != MTASK_OK)
+        return status;
+    if (barrier->flags != 0 || barrier->arrived > 0) {
+        mtask__barrier_break(barrier);
+        barrier->flags |= MTASK__BARRIER_RESETTING;
+        mtask__barrier_publish(barrier, barrier->round, barrier->flags);
+        mtask__barrier_renew(barrier);
+    }
+    return (mtask_mutex_unlock)(&barrier->lock);
+}
+
+MTASK_API mtask_status mtask_barrier_abort(mtask_barrier *barrier) {
+    mtask_status status = (mtask_mutex_lock)(&barrier->lock);
+    if (status != MTASK_OK)
+        return status;
+    mtask__barrier_break(barrier);
+    barrier->flags = MTASK__BARRIER_BROKEN; /* also ends a reset that is still under way */
+    mtask__barrier_publish(barrier, barrier->round, barrier->flags);
+    return (mtask_mutex_unlock)(&barrier->lock);
+}
+
+MTASK_API uint32_t mtask_barrier_parties(const mtask_barrier *barrier) {
+    return barrier->parties;
+}
+
+MTASK_API uint32_t mtask_barrier_waiting(mtask_barrier *barrier) {
+    uint32_t waiting = 0;
+    if ((mtask_mutex_lock)(&barrier->lock) == MTASK_OK) {
+        waiting = barrier->arrived;
+        (void)(mtask_mutex_unlock)(&barrier->lock);
+    }
+    return waiting;
+}
+
+MTASK_API bool mtask_barrier_is_broken(const mtask_barrier *barrier) {
+    mtask_word word = mtask__load(&barrier->word, RELAXED); /* a hint: pairs with none */
+    return (word & (MTASK__BARRIER_BROKEN | MTASK__BARRIER_RESETTING)) == MTASK__BARRIER_BROKEN;
+}
+
+/* ---- >>rwlock ---- */
+
+# define MTASK__RW_WRITERS_WAIT ((mtask_word)1 << 29)
+# define MTASK__RW_READERS_WAIT ((mtask_word)1 << 30)
+# define MTASK__RW_WAIT         (MTASK__RW_WRITERS_WAIT | MTASK__RW_READERS_WAIT)
+
+MTASK_API mtask_status mtask_rwlock_init(mtask_rwlock *rwlock, int flags) {
+    return mtask__init_word(&rwlock->word, flags);
+}
+
+/* Everybody sleeps on the one word, readers in class 1, writers in class 2. Why no wake-up is lost:
+   - A sleeper sets its flag before it sleeps, and sleeps only while the word still says what it
+   saw.
+   - A writer that unlocks clears both flags and wakes one writer or, if none sleeps, all readers.
+   The flags do not tell how many sleep, so a writer that has slept sets both again when it takes
+   the lock or sleeps on; if it gives up instead, it clears both and wakes everybody.
+   - The last reader that unlocks leaves the flags and wakes one writer: WRITERS_WAIT keeps
+   newcomers out until that writer has come. It has not gone away, since a writer leaves only by the
+   two ways above, and both clear the flag. */
+static void mtask__rwlock_wake(mtask_rwlock *rwlock, mtask_word word) {
+    int flags = mtask__flags_of(word);
+    if ((word & MTASK__RW_WRITERS_WAIT) != 0 &&
+        mtask__wake(&rwlock->word, 1, flags | MTASK__CLASS_2) > 0)
+        return;
+    if ((word & MTASK__RW_READERS_WAIT) != 0)
+        mtask__wake(&rwlock->word, INT_MAX, flags | MTASK__CLASS_1);
+}
+
+MTASK_API mtask_status mtask__rwlock_read_slow(mtask_rwlock *rwlock, int64_t timeout) {
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    int flags = MTASK__CLASS_1 | (timeout == MTASK_FOREVER ? MTASK__NOCANCEL : 0);
+    mtask_word word = mtask__load(&rwlock->word, RELAXED); /* a guess that the CAS confirms */
+    if (status != MTASK_OK)
+        return status;
+    for (;;) {
+        if ((word & (MTASK__RW_WRITE | MTASK__RW_WRITERS_WAIT)) == 0) {
+            if ((word & MTASK__RW_READERS) == MTASK__RW_READERS)
+                return MTASK_OVERFLOW;
+            if (mtask__cas(&rwlock->word, &word, word + 1, ACQUIRE))
+                return MTASK_OK; /* acquire: pairs with the release of the last writer */
+            continue;
+        }
+        if (status != MTASK_OK || deadline == 0)
+            return status != MTASK_OK ? status : MTASK_TIMEOUT;
+        if ((word & MTASK__RW_READERS_WAIT) != 0 ||
+            mtask__cas(&rwlock->word, &word, word | MTASK__RW_READERS_WAIT, RELAXED))
+            status = mtask__wait(&rwlock->word, word | MTASK__RW_READERS_WAIT, deadline,
+                                 flags | mtask__flags_of(word));
+        word = mtask__load(&rwlock->word, RELAXED); /* a guess that the CAS confirms */
+    }
+}
+
+/* A writer gives up: the flags may be all that the others have to rely on, so it lets them look. */
+static mtask_status mtask__rwlock_give_up(mtask_rwlock *rwlock, mtask_status status) {
+    mtask_word word = mtask__and(&rwlock->word, ~MTASK__RW_WAIT, RELAXED); /* publishes nothing */
+    if ((word & MTASK__RW_WAIT) != 0)
+        mtask__wake(&rwlock->word, INT_MAX, mtask__flags_of(word));
+    return status;
+}
+
+MTASK_API mtask_status mtask__rwlock_write_slow(mtask_rwlock *rwlock, int64_t timeout) {
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    int flags = MTASK__CLASS_2 | (timeout == MTASK_FOREVER ? MTASK__NOCANCEL : 0);
+    mtask_word mark = MTASK__RW_WRITERS_WAIT;              /* once it has slept: both */
+    mtask_word word = mtask__load(&rwlock->word, RELAXED); /* a guess that the CAS confirms */
+    if (status != MTASK_OK)
+        return status;
+    for (;;) {
+        if ((word & (MTASK__RW_WRITE | MTASK__RW_READERS)) == 0) {
+            mtask_word next = word | MTASK__RW_WRITE | (mark == MTASK__RW_WAIT ? mark : 0);
+            if (mtask__cas(&rwlock->word, &word, next, ACQUIRE))
+                return MTASK_OK; /* acquire: pairs with the releases of readers and writers */
+            continue;
+        }
+        if (deadline == 0)
+            return MTASK_TIMEOUT;
+        if (status != MTASK_OK)
+            return mtask__rwlock_give_up(rwlock, status);
+        if ((word & mark) == mark || mtask__cas(&rwlock->word, &word, word | mark, RELAXED)) {
+            status =
+                mtask__wait(&rwlock->word, word | mark, deadline, flags | mtask__flags_of(word));
+            mark = MTASK__RW_WAIT;
+        }
+        word = mtask__load(&rwlock->word, RELAXED); /* a guess that the CAS confirms */
+    }
+}
+
+MTASK_API mtask_status mtask__rwlock_unread_slow(mtask_rwlock *rwlock) {
+    mtask_word word = mtask__load(&rwlock->word, RELAXED); /* a guess that the CAS confirms */
+    do {
+        if ((word & MTASK__RW_READERS) == 0)
+            return MTASK_INVALID;
+    } while (!mtask__cas(&rwlock->word, &word, word - 1, RELEASE));
+    /* release: pairs with the acquire of the next writer. From here on only the address. */
+    if ((word & MTASK__RW_READERS) == 1)
+        mtask__rwlock_wake(rwlock, word);
+    return MTASK_OK;
+}
+
+MTASK_API mtask_status mtask__rwlock_unwrite_slow(mtask_rwlock *rwlock) {
+    mtask_word word = mtask__load(&rwlock->word, RELAXED); /* a guess that the CAS confirms */
+    do {
+        if ((word & MTASK__RW_WRITE) == 0)
+            return MTASK_INVALID;
+    } while (!mtask__cas(&rwlock->word, &word, word & MTASK__SHARED, RELEASE));
+    /* release: pairs with the acquires of the next. From here on only the address. */
+    mtask__rwlock_wake(rwlock, word);
+    return MTASK_OK;
+}
+
+/* ---- >>once ---- */
+
+MTASK_API mtask_status mtask_once_init(mtask_once_flag *once, int flags) {
+    return mtask__init_word(&once->word, flags);
+}
+
+/* 0 NEW -> 1 RUNNING (-> 2 RUNNING, with sleepers) -> 3 DONE, or back to 0 if it failed. A sleeper
+   changes 1 to 2 before it sleeps, and whoever ends the run exchanges the word, so it sees the 2.
+ */
+MTASK_API mtask_status mtask__once_slow(mtask_once_flag *once, mtask_fn fn, void *arg) {
+    mtask_word word = mtask__load(&once->word, ACQUIRE); /* pairs with the exchange, as below */
+    mtask_word shared = word & MTASK__SHARED;
+    for (;;) {
+        mtask_status status = MTASK_OK;
+        if ((word & 3) == MTASK__ONCE_DONE)
+            return MTASK_OK;
+        if ((word & 3) == 0 && mtask__cas(&once->word, &word, shared | 1, ACQUIRE)) {
+            status = mtask__run(fn, arg, NULL);
+            word = status == MTASK_OK ? shared | MTASK__ONCE_DONE : shared;
+            word = mtask__exchange(&once->word, word, RELEASE); /* from here on only the address */
+            if ((word & 3) == 2)
+                mtask__wake(&once->word, INT_MAX, mtask__flags_of(word));
+            return status;
+        }
+        if ((word & 3) == 2 || ((word & 3) == 1 && mtask__cas(&once->word, &word, shared | 2,
+                                                              RELAXED))) /* publishes nothing */
+            status = mtask__wait(&once->word, shared | 2, MTASK_FOREVER,
+                                 MTASK__NOCANCEL | mtask__flags_of(word));
+        if (status != MTASK_OK)
+            return status;
+        word = mtask__load(&once->word, ACQUIRE);
+    }
+}
+
+/* ---- >>waitgroup ---- */
+
+# define MTASK__GROUP_WAITERS ((mtask_word)1 << 30)
+# define MTASK__GROUP_COUNT   (MTASK__GROUP_WAITERS - 1)
+
+MTASK_API mtask_status mtask_waitgroup_init(mtask_waitgroup *group, int flags) {
+    return mtask__init_word(&group->word, flags);
+}
+
+MTASK_API mtask_status mtask_waitgroup_add(mtask_waitgroup *group, int64_t n) {
+    mtask_word word = mtask__load(&group->word, RELAXED); /* a guess that the CAS confirms */
+    mtask_word next;
+    do {
+        int64_t count = (int64_t)(word & MTASK__GROUP_COUNT);
+        if (n < -count || n > (int64_t)MTASK__GROUP_COUNT - count)
+            return MTASK_OVERFLOW;
+        next = word + (mtask_word)n;
+        if (count + n == 0)
+            next &= ~MTASK__GROUP_WAITERS;
+    } while (!mtask__cas(&group->word, &word, next, ACQ_REL));
+    /* release: pairs with the acquire of the waiters, for all whose done came before the last one,
+       too. From here on only the address. */
+    if ((word & ~next & MTASK__GROUP_WAITERS) != 0)
+        mtask__wake(&group->word, INT_MAX, mtask__flags_of(word));
+    return MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_waitgroup_done(mtask_waitgroup *group) {
+    return mtask_waitgroup_add(group, -1);
+}
+
+/* A sleeper sets WAITERS before it sleeps; the done that reaches zero clears it and wakes all. */
+MTASK_API mtask_status mtask_waitgroup_wait(mtask_waitgroup *group, int64_t timeout) {
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    if (status != MTASK_OK)
+        return status;
+    for (;;) {
+        mtask_word word = mtask__load(&group->word, ACQUIRE); /* pairs with mtask_waitgroup_add */
+        if ((word & MTASK__GROUP_COUNT) == 0)
+            return MTASK_OK;
+        if (status != MTASK_OK || deadline == 0)
+            return status != MTASK_OK ? status : MTASK_TIMEOUT;
+        if ((word & MTASK__GROUP_WAITERS) != 0 ||
+            mtask__cas(&group->word, &word, word | MTASK__GROUP_WAITERS, RELAXED)) /* as above */
+            status = mtask__wait(&group->word, word | MTASK__GROUP_WAITERS, deadline,
+                                 mtask__flags_of(word));
+    }
+}
+
+MTASK_API uint32_t mtask_waitgroup_count(const mtask_waitgroup *group) {
+    return mtask__load(&group->word, RELAXED) & MTASK__GROUP_COUNT; /* a hint: pairs with none */
+}
+
+/* ---- >>task ---- */
+
+MTASK_API uint64_t mtask_task_id(void) {
+    return mtask__me()->task->id;
+}
+
+MTASK_API mtask__task *mtask__task_current(void) {
+    return mtask__me()->task;
+}
+
+MTASK_API void mtask__task_init(mtask__task *task, mtask__parker *parker) {
+    memset(task, 0, sizeof *task);
+    task->id = mtask__next_id(mtask__me());
+    task->parker = parker;
+}
+
+MTASK_API mtask__task *mtask__task_switch(mtask__task *task) {
+    mtask__thread_self *self = mtask__me();
+    mtask__task *last = self->task;
+    self->task = task != NULL ? task : &self->own;
+    return last;
+}
+
+/* What a task returns to say that it failed: an address that is nothing else's. */
+# define MTASK__FAILURE ((void *)&mtask__state)
+
+static void mtask__fail_with(mtask_status *to, char *text, mtask_status status, const char *format,
+                             va_list args) MTASK__PRINTF(4, 0);
+
+static void mtask__fail_with(mtask_status *to, char *text, mtask_status status, const char *format,
+                             va_list args) {
+    int saved = errno;
+    *to = status == MTASK_OK ? MTASK_FAILED : status;
+    text[0] = '\0';
+    if (format != NULL && vsnprintf(text, MTASK_TEXT_SIZE, format, args) < 0)
+        text[0] = '\0';
+    errno = saved;
+}
+
+MTASK_API void *mtask_fail(mtask_status status, const char *format, ...) {
+    mtask__task *task = mtask__me()->task;
+    va_list args;
+    va_start(args, format);
+    mtask__fail_with(&task->fail_status, task->fail_text, status, format, args);
+    va_end(args);
+    return MTASK__FAILURE;
+}
+
+MTASK_API mtask_status mtask__run(mtask_fn fn, void *arg, mtask_outcome *outcome) {
+    void *value = fn(arg);
+    bool failed = value == MTASK__FAILURE;
+    if (outcome != NULL) {
+        mtask__task *task = mtask__me()->task;
+        outcome->status = failed ? task->fail_status : MTASK_OK;
+        outcome->value = failed ? NULL : value;
+        memcpy(outcome->text, failed ? task->fail_text : "", failed ? MTASK_TEXT_SIZE : 1);
+    }
+    return failed ? MTASK_FAILED : MTASK_OK;
+}
+
+/* ---- >>future ---- */
+
+typedef struct mtask__callback {
+    struct mtask__callback *next;
+    void (*fn)(mtask_future *future, void *ctx);
+    void *ctx;
+} mtask__callback;
+
+static void mtask__future_init(mtask_future *future, mtask_word references) {
+    memset(future, 0, sizeof *future);
+    future->references = references;
+}
+
+MTASK_API mtask_status mtask_future_create(mtask_future **future, void (*free_value)(void *value)) {
+    mtask_future *made = (mtask_future *)MTASK_MALLOC(sizeof *made);
+    *future = made;
+    if (made == NULL)
+        return MTASK_NOMEM;
+    mtask__future_init(made, 1);
+    made->free_value = free_value;
+    return MTASK_OK;
+}
+
+MTASK_API mtask_future *mtask_future_retain(mtask_future *future) {
+    mtask__add(&future->references, 1, RELAXED); /* the caller's own reference keeps it alive */
+    return future;
+}
+
+static bool mtask__future_ended(mtask_word word) {
+    return (word & MTASK__FUTURE_STATE) >= MTASK__FUTURE_FINISHED;
+}
+
+MTASK_API void mtask_future_release(mtask_future *future) {
+    mtask__callback *next;
+    mtask_word word;
+    if (future == NULL || mtask__sub(&future->references, 1, ACQ_REL) > 1)
+        return; /* acq_rel: the last one sees what all the others did with it before */
+    word = mtask__load(&future->word, RELAXED); /* ordered by the line above */
+    if (future->free_value != NULL && future->value != NULL && (word & MTASK__FUTURE_TAKEN) == 0)
+        future->free_value(future->value);
+    for (mtask__callback *callback = future->callbacks; callback != NULL; callback = next) {
+        next = callback->next; /* the promise was never kept */
+        MTASK_FREE(callback);
+    }
+    MTASK_FREE(future->text);
+    if (future->free_future != NULL)
+        future->free_future(future);
+    else
+        MTASK_FREE(future);
+}
+
+/* Changes the state from one of those in the set `from` (bit 1 << state) to `to`, keeping the
+   flags. Why it cannot: MTASK_CANCELED, or MTASK_INVALID. `word` receives what was there. */
+static mtask_status mtask__future_move(mtask_future *future, unsigned from, mtask_word to,
+                                       mtask_word *word) {
+    *word = mtask__load(&future->word, RELAXED); /* a guess that the CAS confirms */
+    do {
+        mtask_word state = *word & MTASK__FUTURE_STATE;
+        if ((from >> state & 1) == 0)
+            return state == MTASK__FUTURE_CANCELED ? MTASK_CANCELED : MTASK_INVALID;
+    } while (!mtask__cas(&future->word, word, (*word & ~(mtask_word)MTASK__FUTURE_STATE) | to,
+                         ACQ_REL)); /* release: pairs with the acquire of those who wait */
+    return MTASK_OK;
+}
+
+/* Those who wait, listen or left a callback learn that the future has ended. `word` is what its
+   word held just before: flags set later see the end for themselves. */
+static void mtask__future_announce(mtask_future *future, mtask_word word, bool failed) {
+    mtask__callback *callback;
+    mtask__callback *next;
+    if ((word & MTASK__FUTURE_WAITERS) != 0)
+        mtask__wake(&future->word, INT_MAX, 0);
+    if ((word & MTASK__FUTURE_LINKED) == 0)
+        return;
+    mtask__lock(&future->lock);
+    while (future->listeners != NULL) {
+        mtask__listener *listener = future->listeners;
+        mtask__listener_unlink(&future->listeners, listener);
+        mtask__signal_fire(listener->signal, failed && listener->hasty);
+    }
+    callback = future->callbacks;
+    future->callbacks = NULL;
+    mtask__unlock(&future->lock);
+    for (; callback != NULL; callback = next) {
+        next = callback->next;
+        callback->fn(future, callback->ctx);
+        MTASK_FREE(callback);
+    }
+}
+
+/* Ends it with an outcome; whoever calls this holds a reference. */
+static mtask_status mtask__future_finish(mtask_future *future, mtask_status status, void *value,
+                                         const char *text) {
+    mtask_word word;
+    mtask_status moved =
+        mtask__future_move(future, 1u << MTASK__FUTURE_PENDING | 1u << MTASK__FUTURE_RUNNING,
+                           MTASK__FUTURE_SETTING, &word);
+    if (moved != MTASK_OK)
+        return moved;
+    future->status = status;
+    future->value = value;
+    if (text[0] != '\0') { /* without memory the text is lost, the status is not */
+        size_t size = strlen(text) + 1;
+        future->text = (char *)MTASK_MALLOC(size);
+        if (future->text != NULL)
+            memcpy(future->text, text, size);
+    }
+    word = mtask__add(&future->word, MTASK__FUTURE_FINISHED - MTASK__FUTURE_SETTING, ACQ_REL);
+    mtask__future_announce(future, word, status != MTASK_OK); /* release: pairs with the readers */
+    return MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_future_begin(mtask_future *future) {
+    mtask_word word;
+    return mtask__future_move(future, 1u << MTASK__FUTURE_PENDING, MTASK__FUTURE_RUNNING, &word);
+}
+
+MTASK_API mtask_status mtask_future_set(mtask_future *future, void *value) {
+    return mtask__future_finish(future, MTASK_OK, value, "");
+}
+
+MTASK_API mtask_status mtask_future_fail(mtask_future *future, mtask_status status,
+                                         const char *format, ...) {
+    char text[MTASK_TEXT_SIZE];
+    va_list args;
+    va_start(args, format);
+    mtask__fail_with(&status, text, status, format, args);
+    va_end(args);
+    return mtask__future_finish(future, status, NULL, text);
+}
+
+MTASK_API mtask_status mtask_future_cancel(mtask_future *future) {
+    mtask_word word;
+    mtask_status status =
+        mtask__future_move(future, 1u << MTASK__FUTURE_PENDING, MTASK__FUTURE_CANCELED, &word);
+    if (status == MTASK_OK)
+        mtask__future_announce(future, word, false);
+    return status == MTASK_CANCELED ? MTASK_OK : status;
+}
+
+/* Why no wake-up is lost: a waiter sets WAITERS before it sleeps, and sleeps only while the word
+   still says so; whoever ends the future does it by one read-modify-write and so sees the flag. */
+static mtask_status mtask__future_await(mtask_future *future, int64_t deadline) {
+    mtask_status status = MTASK_OK;
+    for (;;) {
+        mtask_word word = mtask__load(&future->word, ACQUIRE); /* pairs with move and finish */
+        if (mtask__future_ended(word))
+            return MTASK_OK;
+        if (status != MTASK_OK || deadline == 0)
+            return status != MTASK_OK ? status : MTASK_TIMEOUT;
+        if ((word & MTASK__FUTURE_WAITERS) != 0 ||
+            mtask__cas(&future->word, &word, word | MTASK__FUTURE_WAITERS, RELAXED)) /* as above */
+            status = mtask__wait(&future->word, word | MTASK__FUTURE_WAITERS, deadline, 0);
+    }
+}
+
+/* The outcome of a future that has ended. */
+static mtask_status mtask__future_outcome(const mtask_future *future, mtask_outcome *outcome) {
+    bool canceled =
+        (mtask__load(&future->word, ACQUIRE) & MTASK__FUTURE_STATE) == MTASK__FUTURE_CANCELED;
+    mtask_status status = canceled ? MTASK_CANCELED : future->status;
+    if (outcome != NULL) {
+        const char *text = future->text != NULL ? future->text : "";
+        outcome->status = status;
+        outcome->value = future->value;
+        memcpy(outcome->text, text, strlen(text) + 1);
+    }
+    return status == MTASK_OK || canceled ? status : MTASK_FAILED;
+}
+
+MTASK_API mtask_status mtask_future_wait(mtask_future *future, int64_t timeout) {
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    return status == MTASK_OK ? mtask__future_await(future, deadline) : status;
+}
+
+MTASK_API mtask_status mtask_future_get(mtask_future *future, mtask_outcome *outcome,
+                                        int64_t timeout) {
+    mtask_status status = mtask_future_wait(future, timeout);
+    if (status != MTASK_OK)
+        return status;
+    if (future->free_value != NULL)
+        mtask__or(&future->word, MTASK__FUTURE_TAKEN, RELAXED); /* the release of the caller's
+                                                                   reference publishes it */
+    return mtask__future_outcome(future, outcome);
+}
+
+static mtask_word mtask__future_state(const mtask_future *future) {
+    return mtask__load(&future->word, ACQUIRE) & MTASK__FUTURE_STATE; /* as in await */
+}
+
+MTASK_API bool mtask_future_done(const mtask_future *future) {
+    return mtask__future_ended(mtask__future_state(future));
+}
+
+MTASK_API bool mtask_future_running(const mtask_future *future) {
+    mtask_word state = mtask__future_state(future);
+    return state == MTASK__FUTURE_RUNNING || state == MTASK__FUTURE_SETTING;
+}
+
+MTASK_API bool mtask_future_canceled(const mtask_future *future) {
+    return mtask__future_state(future) == MTASK__FUTURE_CANCELED;
+}
+
+/* With its lock held: says that something is linked. False: it has ended, and nobody will look. */
+static bool mtask__future_link(mtask_future *future) {
+    mtask_word word = mtask__load(&future->word, ACQUIRE); /* pairs with move and finish */
+    while (!mtask__future_ended(word))
+        if ((word & MTASK__FUTURE_LINKED) != 0 ||
+            mtask__cas(&future->word, &word, word | MTASK__FUTURE_LINKED, ACQUIRE))
+            return true; /* whoever ends it sees the flag and takes the lock after us */
+    return false;
+}
+
+MTASK_API mtask_status mtask_future_then(mtask_future *future,
+                                         void (*fn)(mtask_future *future, void *ctx), void *ctx) {
+    mtask__callback **end = &future->callbacks;
+    mtask__callback *callback = (mtask__callback *)MTASK_MALLOC(sizeof *callback);
+    bool linked;
+    if (callback == NULL)
+        return MTASK_NOMEM;
+    callback->next = NULL;
+    callback->fn = fn;
+    callback->ctx = ctx;
+    mtask__lock(&future->lock);
+    linked = mtask__future_link(future);
+    if (linked) {
+        while (*end != NULL)
+            end = &(*end)->next;
+        *end = callback;
+    }
+    mtask__unlock(&future->lock);
+    if (!linked) {
+        MTASK_FREE(callback);
+        fn(future, ctx);
+    }
+    return MTASK_OK;
+}
+
+static bool mtask__future_failed(const mtask_future *future) {
+    return mtask__future_state(future) == MTASK__FUTURE_FINISHED && future->status != MTASK_OK;
+}
+
+/* Has `listener` told of the end of the future; if it has ended, at once. */
+static void mtask__future_listen(mtask_future *future, mtask__listener *listener) {
+    bool linked;
+    mtask__lock(&future->lock);
+    linked = mtask__future_link(future);
+    if (linked)
+        mtask__listener_link(&future->listeners, listener);
+    mtask__unlock(&future->lock);
+    if (!linked)
+        mtask__signal_fire(listener->signal, listener->hasty && mtask__future_failed(future));
+}
+
+MTASK_API mtask_status mtask_futures_wait(mtask_future *const *futures, size_t count,
+                                          mtask_wait_mode mode, int64_t timeout) {
+    mtask__listener few[16];
+    mtask__listener *listeners = few;
+    mtask__signal signal;
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    for (size_t i = 0; i < count && status == MTASK_OK; i++)
+        status = futures[i] == NULL ? MTASK_INVALID : MTASK_OK;
+    if ((unsigned)mode > MTASK_WAIT_FIRST_FAILURE || count >= MTASK__SIGNAL_ENOUGH)
+        status = MTASK_INVALID;
+    if (status != MTASK_OK || count == 0)
+        return status;
+    if (count > sizeof few / sizeof *few)
+        listeners = (mtask__listener *)MTASK_MALLOC(count * sizeof *listeners);
+    if (listeners == NULL)
+        return MTASK_NOMEM;
+    signal.fired = 0;
+    signal.target = mode == MTASK_WAIT_ANY ? 1 : (mtask_word)count;
+    for (size_t i = 0; i < count; i++) {
+        memset(&listeners[i], 0, sizeof listeners[i]);
+        listeners[i].signal = &signal;
+        listeners[i].hasty = mode == MTASK_WAIT_FIRST_FAILURE;
+        mtask__future_listen(futures[i], &listeners[i]);
+    }
+    status = mtask__signal_wait(&signal, deadline);
+    for (size_t i = 0; i < count; i++) {
+        mtask__lock(&futures[i]->lock);
+        mtask__listener_unlink(&futures[i]->listeners, &listeners[i]);
+        mtask__unlock(&futures[i]->lock);
+    }
+    if (listeners != few)
+        MTASK_FREE(listeners);
+    return status;
+}
+
+/* ---- >>thread ---- */
+
+static void mtask__ring_add(mtask__thread *block) {
+    mtask__thread *first;
+    mtask__lock(&mtask__state.lock);
+    first = mtask__state.threads;
+    block->next = first != NULL ? first : block;
+    block->prev = first != NULL ? first->prev : block;
+    block->next->prev = block;
+    block->prev->next = block;
+    if (first == NULL)
+        mtask__state.threads = block;
+    mtask__unlock(&mtask__state.lock);
+}
+
+static void mtask__ring_remove(mtask__thread *block) {
+    mtask__lock(&mtask__state.lock);
+    block->info.alive = false;
+    block->next->prev = block->prev;
+    block->prev->next = block->next;
+    if (mtask__state.threads == block)
+        mtask__state.threads = block->next != block ? block->next : NULL;
+    mtask__unlock(&mtask__state.lock);
+}
+
+static void mtask__set_name(char *to, const char *name) {
+    size_t length = strlen(name);
+    if (length >= MTASK_NAME_SIZE)
+        length = MTASK_NAME_SIZE - 1;
+    memcpy(to, name, length);
+    to[length] = '\0';
+}
+
+static void mtask__number_name(char *to, const char *kind) {
+    unsigned number = mtask__add(&mtask__state.names, 1, RELAXED) + 1; /* only the count matters */
+    (void)snprintf(to, MTASK_NAME_SIZE, "%s-%u", kind, number);
+}
+
+static mtask_thread_info mtask__thread_look(const mtask__thread *block) {
+    mtask_thread_info info;
+    mtask__lock(&mtask__state.lock);
+    info = block->info;
+    mtask__unlock(&mtask__state.lock);
+    return info;
+}
+
+/* Fills in what only the thread itself knows, and shows the name that mtask gave it. */
+static void mtask__thread_arrive(mtask__thread *block) {
+    mtask__lock(&mtask__state.lock);
+    block->handle = mtask__os_thread_self();
+    block->info.native_id = mtask__os_thread_native_id();
+    if (!block->info.foreign)
+        mtask__os_thread_rename(block->handle, block->info.name);
+    mtask__unlock(&mtask__state.lock);
+}
+
+/* A thread that mtask did not start is seen for the first time. */
+static void mtask__thread_enter(mtask__thread_self *self) {
+    bool main = mtask__os_thread_is_main() && mtask__state.main == &mtask__state.main_block;
+    mtask__thread *block = main ? &mtask__state.main_block : &self->foreign;
+    int saved = errno;
+    self->thread = block;
+    self->task = &self->own;
+    self->own.id = main ? block->info.id : mtask__next_id(self);
+    if (!main) {
+        memset(block, 0, sizeof *block);
+        block->info.id = self->own.id;
+        block->info.foreign = true;
+        mtask__number_name(block->info.name, "Dummy");
+        block->next = block->prev = block;
+        if (mtask__state.exit_key == 0 ||
+            mtask__os_key_set(mtask__state.exit_key, self) != MTASK_OK)
+            self->exit_seen = true; /* nobody would take it off the list: keep it off */
+        block->info.alive = true;
+        if (!self->exit_seen)
+            mtask__ring_add(block);
+    }
+    mtask__thread_arrive(block);
+    errno = saved;
+}
+
+/* The end of a thread, as the destructor of a per-thread value. Other destructors may still call
+   mtask, so the first call only asks for another one, after theirs. */
+static void mtask__thread_exit(void *value) {
+    mtask__thread_self *self = (mtask__thread_self *)value;
+    mtask__thread *block = self->thread;
+    if (!self->exit_seen) {
+        self->exit_seen = true;
+        if (mtask__os_key_set(mtask__state.exit_key, self) == MTASK_OK)
+            return;
+    }
+    self->task = NULL;
+    self->thread = NULL;
+    if (block == &self->foreign)
+        mtask__ring_remove(block);
+    else
+        mtask_future_release(&block->future);
+}
+
+static void mtask__thread_free(mtask_future *future) {
+    MTASK_FREE(future); /* the first member of its block */
+}
+
+static void mtask__alive_less(void) {
+    mtask__sub(&mtask__state.alive, 1, SEQ_CST); /* seq_cst, here and there: either a joiner sees */
+    if (mtask__load(&mtask__state.joiners, SEQ_CST) != 0) /* the count, or this sees the joiner */
+        mtask__wake(&mtask__state.alive, INT_MAX, 0);
+}
+
+/* Runs in the new thread. */
+static void mtask__thread_main(mtask__thread *block) {
+    mtask__thread_self *self = mtask__me();
+    bool counted = block->counted;
+    mtask_outcome outcome;
+    mtask_word open = 0;
+    if (mtask_future_begin(&block->future) == MTASK_OK) {
+        (void)mtask__run(block->fn, block->arg, &outcome);
+        mtask__ring_remove(block);
+        (void)mtask__future_finish(&block->future, outcome.status, outcome.value, outcome.text);
+    } else {
+        mtask__ring_remove(block); /* cancelled before it ran */
+    }
+    if (counted)
+        mtask__alive_less();
+    if (!mtask__cas(&block->reap, &open, MTASK__REAP_ENDED, ACQ_REL) && open == MTASK__REAP_SELF)
+        mtask__os_thread_detach(block->handle); /* acq_rel: pairs with the claims in reap */
+    if (self->exit_seen)                        /* there will be no destructor to do it */
+        mtask_future_release(&block->future);
+}
+
+/* What the platform calls in the new thread. */
+static void mtask__thread_entry(mtask__thread *block) {
+    mtask__thread_self *self = &mtask__self;
+    self->thread = block;
+    self->task = &self->own;
+    self->own.id = block->info.id;
+    self->exit_seen =
+        mtask__state.exit_key == 0 || mtask__os_key_set(mtask__state.exit_key, self) != MTASK_OK;
+    mtask__thread_arrive(block);
+    mtask__thread_main(block);
+}
+
+static mtask__thread *mtask__thread_make(const mtask_thread_desc *desc, mtask_word references) {
+    mtask__thread *block = (mtask__thread *)MTASK_MALLOC(sizeof *block);
+    if (block == NULL)
+        return NULL;
+    memset(block, 0, sizeof *block);
+    mtask__future_init(&block->future, references);
+    block->future.free_future = mtask__thread_free;
+    block->fn = desc->fn;
+    block->arg = desc->arg;
+    block->info.id = mtask__next_id(mtask__me());
+    block->info.alive = true;
+    block->info.daemon = desc->daemon;
+    block->counted = !desc->daemon;
+    if (desc->name != NULL)
+        mtask__set_name(block->info.name, desc->name);
+    else
+        mtask__number_name(block->info.name, "Thread");
+    return block;
+}
+
+/* Starts a thread that the caller's references, if any, keep track of. */
+static mtask_status mtask__thread_launch(const mtask_thread_desc *desc, bool handle,
+                                         mtask__thread **started) {
+    mtask_word references = 1 + (handle ? 1u : 0u) + (desc->future != NULL ? 1u : 0u);
+    mtask__thread *block = mtask__thread_make(desc, references);
+    mtask_status status;
+    if (block == NULL)
+        return MTASK_NOMEM;
+    block->reap = handle ? 0 : MTASK__REAP_JOINER; /* a detached thread needs nobody */
+    if (block->counted)
+        mtask__add(&mtask__state.alive, 1, SEQ_CST);
+    mtask__ring_add(block);
+    if (desc->future != NULL)
+        *desc->future = &block->future;
+    *started = block;
+    status = mtask__os_thread_start(block, desc, !handle);
+    if (status == MTASK_OK)
+        return MTASK_OK;
+    mtask__ring_remove(block);
+    if (block->counted)
+        mtask__alive_less();
+    if (desc->future != NULL)
+        *desc->future = NULL;
+    mtask__thread_free(&block->future);
+    *started = NULL;
+    return status;
+}
+
+MTASK_API mtask_status mtask_thread_start_ex(mtask_thread *thread, const mtask_thread_desc *desc) {
+    mtask__thread *block = NULL;
+    mtask_status status;
+    if (desc == NULL || desc->fn == NULL || (desc->cpus == NULL && desc->cpu_count > 0))
+        return MTASK_INVALID;
+    if (thread == NULL)
+        return mtask__thread_launch(desc, false, &block);
+    mtask__lock(&thread->lock);
+    status = MTASK_INVALID;
+    if (thread->block == NULL) {
+        status = mtask__thread_launch(desc, true, &block);
+        if (status == MTASK_OK) {
+            thread->block = block;
+            thread->info = mtask__thread_look(block);
+        }
+    }
+    mtask__unlock(&thread->lock);
+    return status;
+}
+
+MTASK_API mtask_status mtask_thread_start(mtask_thread *thread, mtask_fn fn, void *arg) {
+    mtask_thread_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.fn = fn;
+    desc.arg = arg;
+    return thread == NULL ? MTASK_INVALID : mtask_thread_start_ex(thread, &desc);
+}
+
+MTASK_API mtask_status mtask_thread_spawn(mtask_fn fn, void *arg) {
+    mtask_thread_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.fn = fn;
+    desc.arg = arg;
+    return mtask_thread_start_ex(NULL, &desc);
+}
+
+/* The handle's block with a reference of its own; NULL if it has none. */
+static mtask__thread *mtask__thread_hold(mtask_thread *thread) {
+    mtask__thread *block;
+    mtask__lock(&thread->lock);
+    block = thread->block;
+    if (block != NULL) {
+        mtask_future_retain(&block->future);
+        thread->info = mtask__thread_look(block);
+    }
+    mtask__unlock(&thread->lock);
+    return block;
+}
+
+static void mtask__thread_unhold(mtask__thread *block) {
+    if (block != NULL)
+        mtask_future_release(&block->future);
+}
+
+/* The thread has finished its task: sees to it that the system's thread goes away, once. */
+static void mtask__thread_reap(mtask__thread *block) {
+    mtask_word reap = mtask__load(&block->reap, RELAXED); /* a guess that the CAS confirms */
+    while (reap == 0 || reap == MTASK__REAP_ENDED)
+        if (mtask__cas(&block->reap, &reap, MTASK__REAP_JOINER, ACQ_REL)) {
+            if (block->info.id >> 40 == mtask__state.nonce) /* not a thread of a parent process */
+                mtask__os_thread_join(block->handle);
+            return;
+        }
+}
+
+/* Takes the outcome into the handle, which lets go of the thread. */
+static void mtask__thread_settle(mtask_thread *thread, mtask__thread *block) {
+    bool mine;
+    mtask__lock(&thread->lock);
+    mine = thread->block == block;
+    if (mine) {
+        thread->block = NULL;
+        thread->info = mtask__thread_look(block);
+        (void)mtask__future_outcome(&block->future, &thread->outcome);
+    }
+    mtask__unlock(&thread->lock);
+    if (mine)
+        mtask__thread_unhold(block);
+}
+
+/* A handle without a thread: joined before, or not. */
+static mtask_status mtask__thread_joined(mtask_thread *thread, mtask_outcome *outcome) {
+    mtask_status status = MTASK_INVALID;
+    mtask__lock(&thread->lock);
+    if (thread->info.id != 0) {
+        status = thread->outcome.status;
+        if (status != MTASK_OK && status != MTASK_CANCELED)
+            status = MTASK_FAILED;
+        if (outcome != NULL)
+            *outcome = thread->outcome;
+    }
+    mtask__unlock(&thread->lock);
+    return status;
+}
+
+MTASK_API mtask_status(mtask_thread_join)(mtask_thread *thread, mtask_outcome *outcome,
+                                          int64_t timeout) {
+    int64_t deadline;
+    mtask__thread *block;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    if (status != MTASK_OK)
+        return status;
+    block = mtask__thread_hold(thread);
+    if (block == NULL)
+        return mtask__thread_joined(thread, outcome);
+    if (block == mtask__me()->thread)
+        status = MTASK_DEADLOCK;
+    else
+        status = mtask__future_await(&block->future, deadline);
+    if (status == MTASK_OK) {
+        mtask__thread_reap(block);
+        mtask__thread_settle(thread, block);
+        status = mtask__future_outcome(&block->future, outcome);
+    }
+    mtask__thread_unhold(block);
+    return status;
+}
+
+MTASK_API mtask_status mtask_thread_detach(mtask_thread *thread) {
+    mtask_word open = 0;
+    mtask__thread *block;
+    mtask__lock(&thread->lock);
+    block = thread->block;
+    thread->block = NULL;
+    if (block != NULL)
+        thread->info.id = 0;
+    mtask__unlock(&thread->lock);
+    if (block == NULL)
+        return MTASK_INVALID;
+    if (!mtask__cas(&block->reap, &open, MTASK__REAP_SELF, ACQ_REL) && open == MTASK__REAP_ENDED)
+        mtask__thread_reap(block); /* acq_rel: pairs with the end of mtask__thread_main */
+    mtask__thread_unhold(block);
+    return MTASK_OK;
+}
+
+MTASK_API bool mtask_thread_is_alive(mtask_thread *thread) {
+    mtask__thread *block = mtask__thread_hold(thread);
+    bool alive = block != NULL && !mtask_future_done(&block->future);
+    mtask__thread_unhold(block);
+    return alive;
+}
+
+MTASK_API uint64_t mtask_thread_id(mtask_thread *thread) {
+    mtask__thread_unhold(mtask__thread_hold(thread));
+    return thread->info.id;
+}
+
+MTASK_API const char *mtask_thread_name(mtask_thread *thread) {
+    mtask__thread_unhold(mtask__thread_hold(thread));
+    return thread->info.name;
+}
+
+MTASK_API mtask_status mtask_thread_set_name(mtask_thread *thread, const char *name) {
+    mtask__thread *block = thread != NULL ? mtask__thread_hold(thread) : mtask__me()->thread;
+    if (block == NULL || name == NULL)
+        return MTASK_INVALID;
+    mtask__lock(&mtask__state.lock);
+    mtask__set_name(block->info.name, name);
+    if (block->info.alive && block->info.native_id != 0) /* otherwise it does so when it arrives */
+        mtask__os_thread_rename(block->handle, block->info.name);
+    mtask__unlock(&mtask__state.lock);
+    if (thread != NULL)
+        mtask__thread_unhold(block);
+    return MTASK_OK;
+}
+
+MTASK_API mtask_thread_info mtask_thread_current(void) {
+    return mtask__thread_look(mtask__me()->thread);
+}
+
+MTASK_API mtask_thread_info mtask_thread_main(void) {
+    (void)mtask__me(); /* initialises what follows */
+    return mtask__thread_look(mtask__state.main);
+}
+
+MTASK_API mtask_status mtask_thread_enumerate(mtask_thread_info *infos, size_t capacity,
+                                              size_t *count) {
+    size_t found = 0;
+    const mtask__thread *block;
+    (void)mtask__me();
+    mtask__lock(&mtask__state.lock);
+    block = mtask__state.threads;
+    if (block != NULL) {
+        do {
+            if (found < capacity)
+                infos[found] = block->info;
+            found++;
+            block = block->next;
+        } while (block != mtask__state.threads);
+    }
+    mtask__unlock(&mtask__state.lock);
+    if (count != NULL)
+        *count = found;
+    return found > capacity ? MTASK_OVERFLOW : MTASK_OK;
+}
+
+MTASK_API size_t mtask_thread_active_count(void) {
+    size_t count;
+    (void)mtask_thread_enumerate(NULL, 0, &count);
+    return count;
+}
+
+/* With the ring locked: the block of a live thread, by its number; NULL if there is none. */
+static mtask__thread *mtask__thread_find(uint64_t id) {
+    mtask__thread *block = mtask__state.threads;
+    if (block == NULL)
+        return NULL;
+    do {
+        if (block->info.id == id)
+            return block;
+        block = block->next;
+    } while (block != mtask__state.threads);
+    return NULL;
+}
+
+MTASK_API mtask_status mtask_thread_attach(mtask_thread *thread, uint64_t id) {
+    mtask_status status = MTASK_NOT_FOUND;
+    mtask__thread *block;
+    (void)mtask__me();
+    mtask__lock(&thread->lock);
+    mtask__lock(&mtask__state.lock);
+    block = mtask__thread_find(id);
+    if (thread->block != NULL || (block != NULL && block->info.foreign))
+        status = MTASK_INVALID;
+    else if (block != NULL) {
+        mtask_future_retain(&block->future);
+        thread->block = block;
+        thread->info = block->info;
+        status = MTASK_OK;
+    }
+    mtask__unlock(&mtask__state.lock);
+    mtask__unlock(&thread->lock);
+    return status;
+}
+
+MTASK_API mtask_status mtask_thread_join_all(int64_t timeout) {
+    int64_t deadline;
+    const mtask__thread *own = mtask__me()->thread;
+    mtask_word myself = own->counted && own != mtask__state.main ? 1 : 0;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    if (status != MTASK_OK)
+        return status;
+    mtask__add(&mtask__state.joiners, 1, SEQ_CST); /* pairs with mtask__alive_less */
+    for (;;) {
+        mtask_word alive = mtask__load(&mtask__state.alive, SEQ_CST);
+        if (alive <= myself || status != MTASK_OK)
+            status = alive <= myself ? MTASK_OK : status;
+        else {
+            status = mtask__wait(&mtask__state.alive, alive, deadline, 0);
+            continue;
+        }
+        break;
+    }
+    mtask__sub(&mtask__state.joiners, 1, SEQ_CST);
+    return status;
+}
+
+/* ---- >>local ---- */
+
+MTASK_API mtask_status mtask_local_init(mtask_local *local, void (*destructor)(void *value)) {
+    if (local->key != 0)
+        return MTASK_INVALID;
+    return mtask__os_key_create(&local->key, destructor);
+}
+
+MTASK_API mtask_status mtask_local_deinit(mtask_local *local) {
+    if (local->key == 0)
+        return MTASK_INVALID;
+    mtask__os_key_delete(local->key);
+    local->key = 0;
+    return MTASK_OK;
+}
+
+MTASK_API void *mtask_local_get(const mtask_local *local) {
+    return local->key != 0 ? mtask__os_key_get(local->key) : NULL;
+}
+
+MTASK_API mtask_status mtask_local_set(mtask_local *local, void *value) {
+    return local->key != 0 ? mtask__os_key_set(local->key, value) : MTASK_INVALID;
+}
+
+/* ---- >>timer ---- */
+
+/* A pairing heap of the timers themselves (Fredman, Sedgewick, Sleator, Tarjan 1986): no memory to
+   allocate, constant time to add, logarithmic to take out. `prev` of a first child is its parent.
+ */
+static mtask_timer *mtask__heap_meld(mtask_timer *a, mtask_timer *b) {
+    mtask_timer *child;
+    if (a == NULL || b == NULL)
+        return a != NULL ? a : b;
+    child = a->deadline <= b->deadline ? b : a;
+    a = child == b ? a : b;
+    child->next = a->child;
+    child->prev = a;
+    if (a->child != NULL)
+        a->child->prev = child;
+    a->child = child;
+    return a;
+}
+
+/* Melds a list of siblings into one heap: pairs from left to right, then all from right to left. */
+static mtask_timer *mtask__heap_merge(mtask_timer *first) {
+    mtask_timer *pairs = NULL;
+    mtask_timer *heap = NULL;
+    while (first != NULL) {
+        mtask_timer *second = first->next;
+        mtask_timer *rest = second != NULL ? second->next : NULL;
+        first->next = first->prev = NULL;
+        if (second != NULL)
+            second->next = second->prev = NULL;
+        first = mtask__heap_meld(first, second);
+        first->next = pairs;
+        pairs = first;
+        first = rest;
+    }
+    while (pairs != NULL) {
+        mtask_timer *next = pairs->next;
+        pairs->next = NULL;
+        heap = mtask__heap_meld(pairs, heap);
+        pairs = next;
+    }
+    return heap;
+}
+
+static void mtask__heap_remove(mtask_timer **root, mtask_timer *timer) {
+    mtask_timer *children = mtask__heap_merge(timer->child);
+    if (timer == *root)
+        *root = children;
+    else {
+        if (timer->prev->child == timer)
+            timer->prev->child = timer->next;
+        else
+            timer->prev->next = timer->next;
+        if (timer->next != NULL)
+            timer->next->prev = timer->prev;
+        *root = mtask__heap_meld(*root, children);
+    }
+    timer->child = timer->next = timer->prev = NULL;
+}
+
+/* Runs the earliest timer; with the lock held on entry and on return. The timer may be freed by its
+   own function, so nothing is read of it afterwards. */
+static void mtask__timer_fire(mtask_timer *timer) {
+    mtask__process *state = &mtask__state;
+    mtask_fn fn = timer->fn;
+    void *arg = timer->arg;
+    mtask__heap_remove(&state->timers, timer);
+    mtask__store(&timer->pending, 0, RELAXED); /* under the lock; is_pending is a hint */
+    state->running = timer;
+    mtask__unlock(&state->timer_lock);
+    (void)mtask__run(fn, arg, NULL);
+    mtask__lock(&state->timer_lock);
+    state->running = NULL;
+    mtask__add(&state->timer_runs, 1, RELEASE); /* pairs with the acquire in mtask_timer_cancel */
+    mtask__wake(&state->timer_runs, INT_MAX, 0);
+    mtask__alive_less();
+}
+
+/* The timer thread. Starts and cancels change timer_signal under the lock, so what it saw of the
+   heap is still so while it sleeps on the old value. */
+static void *mtask__timer_loop(void *arg) {
+    mtask__process *state = &mtask__state;
+    mtask__lock(&state->timer_lock);
+    for (;;) {
+        mtask_timer *first = state->timers;
+        int64_t deadline = first != NULL ? first->deadline : MTASK_FOREVER;
+        mtask_word signal = mtask__load(&state->timer_signal, RELAXED); /* changed under the lock */
+        if (first != NULL && mtask_now() >= deadline) {
+            mtask__timer_fire(first);
+            continue;
+        }
+        mtask__unlock(&state->timer_lock);
+        if (mtask__wait(&state->timer_signal, signal, deadline, MTASK__NOPARK) == MTASK_SYSTEM)
+            mtask__os_yield(); /* the kernel refused to let it sleep */
+        mtask__lock(&state->timer_lock);
+    }
+    return arg;
+}
+
+/* With the lock held: starts the timer thread if there is none. */
+static mtask_status mtask__timer_thread(void) {
+    mtask_thread_desc desc;
+    mtask__thread *block;
+    mtask_status status;
+    if (mtask__state.timer_task != 0)
+        return MTASK_OK;
+    memset(&desc, 0, sizeof desc);
+    desc.fn = mtask__timer_loop;
+    desc.name = "mtask-timers";
+    desc.daemon = true;
+    status = mtask__thread_launch(&desc, false, &block);
+    if (status == MTASK_OK)
+        mtask__state.timer_task = block->info.id; /* it never ends, so the block stays */
+    return status;
+}
+
+MTASK_API mtask_status mtask_timer_start(mtask_timer *timer, int64_t delay, mtask_fn fn,
+                                         void *arg) {
+    mtask__process *state = &mtask__state;
+    int64_t deadline;
+    mtask_status status = mtask__deadline(delay, &deadline);
+    if (status != MTASK_OK || fn == NULL)
+        return status != MTASK_OK ? status : MTASK_INVALID;
+    (void)mtask__me();
+    mtask__lock(&state->timer_lock);
+    status = mtask_timer_is_pending(timer) ? MTASK_INVALID : mtask__timer_thread();
+    if (status == MTASK_OK) {
+        timer->deadline = deadline;
+        timer->fn = fn;
+        timer->arg = arg;
+        timer->child = timer->next = timer->prev = NULL;
+        mtask__store(&timer->pending, 1, RELAXED); /* under the lock; is_pending is a hint */
+        mtask__add(&state->alive, 1, SEQ_CST);
+        state->timers = mtask__heap_meld(state->timers, timer);
+        if (state->timers == timer) {
+            mtask__add(&state->timer_signal, 1, RELAXED); /* the lock publishes the rest */
+            mtask__wake(&state->timer_signal, 1, 0);
+        }
+    }
+    mtask__unlock(&state->timer_lock);
+    return status;
+}
+
+/* Waits, with the lock held on entry and on return, until the timer's function has returned. */
+static mtask_status mtask__timer_await(const mtask_timer *timer, int64_t deadline) {
+    mtask__process *state = &mtask__state;
+    mtask_status status = MTASK_OK;
+    while (status == MTASK_OK && state->running == timer) {
+        mtask_word runs = mtask__load(&state->timer_runs, RELAXED); /* changed under the lock */
+        mtask__unlock(&state->timer_lock);
+        status = mtask__wait(&state->timer_runs, runs, deadline, 0);
+        mtask__lock(&state->timer_lock);
+        if (state->running != timer)
+            status = MTASK_OK;
+    }
+    return status;
+}
+
+MTASK_API mtask_status mtask_timer_cancel(mtask_timer *timer, int64_t timeout) {
+    mtask__process *state = &mtask__state;
+    int64_t deadline;
+    bool removed;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    if (status != MTASK_OK)
+        return status;
+    (void)mtask__me();
+    mtask__lock(&state->timer_lock);
+    removed = mtask_timer_is_pending(timer);
+    if (removed) {
+        mtask__heap_remove(&state->timers, timer);
+        mtask__store(&timer->pending, 0, RELAXED); /* under the lock; is_pending is a hint */
+        mtask__alive_less();
+    }
+    if (state->running == timer)
+        status = mtask_task_id() == state->timer_task ? MTASK_DEADLOCK
+                                                      : mtask__timer_await(timer, deadline);
+    mtask__unlock(&state->timer_lock);
+    return status == MTASK_OK && !removed ? MTASK_DONE : status;
+}
+
+MTASK_API bool mtask_timer_is_pending(const mtask_timer *timer) {
+    return mtask__load(&timer->pending, RELAXED) != 0; /* a hint, or under the lock */
+}
+
+/* ---- >>fork ---- */
+
+/* Around a fork the locks that mtask holds only briefly are taken, so that the child finds its
+   lists whole; locks of the parking table are simply made anew, with the table. */
+static void mtask__fork_prepare(void) {
+    (void)mtask__me(); /* while it can still take the locks */
+    mtask__lock(&mtask__state.timer_lock);
+    mtask__lock(&mtask__state.lock);
+}
+
+static void mtask__fork_parent(void) {
+    mtask__unlock(&mtask__state.lock);
+    mtask__unlock(&mtask__state.timer_lock);
+}
+
+/* In the child: a thread of the parent, of which only the memory is left. Its joiners get
+   MTASK_BROKEN. */
+static void mtask__fork_bury(mtask__thread *block) {
+    mtask_word state = block->future.word & MTASK__FUTURE_STATE;
+    block->info.alive = false;
+    block->reap = MTASK__REAP_JOINER;
+    memset(&block->future.lock, 0, sizeof block->future.lock);
+    if (state < MTASK__FUTURE_FINISHED) {
+        block->future.status = MTASK_BROKEN;
+        block->future.value = NULL;
+        block->future.word += MTASK__FUTURE_FINISHED - state;
+    }
+    if (block != &mtask__state.main_block && !block->info.foreign)
+        mtask_future_release(&block->future);
+}
+
+static void mtask__fork_bury_all(const mtask__thread *survivor) {
+    mtask__thread *block = mtask__state.threads;
+    mtask__thread *next;
+    mtask__state.threads = NULL;
+    if (block != NULL)
+        block->prev->next = NULL; /* cuts the ring open */
+    for (; block != NULL; block = next) {
+        next = block->next;
+        if (block != survivor)
+            mtask__fork_bury(block);
+    }
+}
+
+static void mtask__fork_child(void) {
+    mtask__process *state = &mtask__state;
+    mtask__thread_self *self = mtask__me();
+    mtask__thread *survivor = self->thread;
+    state->nonce = mtask__os_nonce() & 0xffffff;
+    self->own.id = (self->own.id & MTASK__SERIAL) | (uint64_t)state->nonce << 40;
+    self->task = &self->own; /* loops of the parent are not the child's */
+    survivor->info.id = self->own.id;
+    survivor->info.native_id = mtask__os_thread_native_id();
+    survivor->info.main = true;
+    mtask__fork_bury_all(survivor);
+    survivor->next = survivor->prev = survivor;
+    state->threads = survivor;
+    state->main = survivor;
+    state->alive = 0;
+    state->joiners = 0;
+    while (state->timers != NULL) {
+        mtask_timer *timer = state->timers;
+        mtask__heap_remove(&state->timers, timer);
+        timer->pending = 0;
+    }
+    state->running = NULL;
+    state->timer_task = 0;
+    for (int i = 0; i < MTASK__BUCKETS; i++) {
+        memset(&state->buckets[i], 0, sizeof state->buckets[i]);
+        mtask__os_lock_init(&state->buckets[i].lock);
+    }
+# if MTASK_DEBUG
+    state->debug_lock.word = 0;
+    state->blocked = NULL;
+# endif
+    state->lock.word = 0; /* held since mtask__fork_prepare */
+    state->timer_lock.word = 0;
+}
+
+/* ---- >>debug ---- */
+
+# if MTASK_DEBUG
+
+/* A lock that somebody holds, or that has a name. */
+typedef struct mtask__owned {
+    struct mtask__owned *next;
+    const void *lock;
+    const char *name;
+    uint64_t owner; /* task; 0: nobody */
+    const char *file;
+    int line;
+} mtask__owned;
+
+/* A task that waits without a timeout; on its stack. */
+typedef struct mtask__blocked {
+    struct mtask__blocked *next;
+    uint64_t task;
+    char thread[MTASK_NAME_SIZE];
+    const void *lock; /* what it waits for: a lock, */
+    uint64_t joins;   /* or the end of this thread */
+    char joined[MTASK_NAME_SIZE];
+    const char *file;
+    int line;
+} mtask__blocked;
+
+enum { MTASK__CYCLE_MAX = 16, MTASK__REPORT_SIZE = 4096 };
+
+MTASK_API mtask_status mtask_debug_on_deadlock(void (*hook)(const mtask_deadlock *report,
+                                                            void *ctx),
+                                               void *ctx) {
+    mtask__lock(&mtask__state.debug_lock);
+    mtask__state.deadlock_hook = hook;
+    mtask__state.deadlock_ctx = ctx;
+    mtask__unlock(&mtask__state.debug_lock);
+    return MTASK_OK;
+}
+
+/* With the lock held: the place of a lock's entry in the list, or the end of the list. */
+static mtask__owned **mtask__owned_find(const void *lock) {
+    mtask__owned **place = &mtask__state.owned;
+    while (*place != NULL && (*place)->lock != lock)
+        place = &(*place)->next;
+    return place;
+}
+
+/* With the lock held: a lock's entry, made if need be; NULL without memory. */
+static mtask__owned *mtask__owned_get(const void *lock) {
+    mtask__owned **place = mtask__owned_find(lock);
+    if (*place == NULL) {
+        *place = (mtask__owned *)MTASK_MALLOC(sizeof **place);
+        if (*place != NULL) {
+            memset(*place, 0, sizeof **place);
+            (*place)->lock = lock;
+        }
+    }
+    return *place;
+}
+
+static uint64_t mtask__owner_of(const void *lock) {
+    uint64_t owner;
+    mtask__owned *owned;
+    mtask__lock(&mtask__state.debug_lock);
+    owned = *mtask__owned_find(lock);
+    owner = owned != NULL ? owned->owner : 0;
+    mtask__unlock(&mtask__state.debug_lock);
+    return owner;
+}
+
+MTASK_API mtask_status mtask_debug_name(const void *lock, const char *name) {
+    mtask__owned *owned;
+    mtask__lock(&mtask__state.debug_lock);
+    owned = mtask__owned_get(lock);
+    if (owned != NULL)
+        owned->name = name;
+    mtask__unlock(&mtask__state.debug_lock);
+    return owned != NULL ? MTASK_OK : MTASK_NOMEM;
+}
+
+/* The caller has got the lock. Without memory it is not remembered. */
+static void mtask__debug_acquired(const void *lock, const char *file, int line) {
+    uint64_t task = mtask_task_id();
+    mtask__owned *owned;
+    mtask__lock(&mtask__state.debug_lock);
+    owned = mtask__owned_get(lock);
+    if (owned != NULL) {
+        owned->owner = task;
+        owned->file = file;
+        owned->line = line;
+    }
+    mtask__unlock(&mtask__state.debug_lock);
+}
+
+/* The lock is about to be let go of: before it is, so that no cycle is seen that is none. */
+static void mtask__debug_release(const void *lock) {
+    mtask__owned **place;
+    mtask__owned *owned;
+    mtask__lock(&mtask__state.debug_lock);
+    place = mtask__owned_find(lock);
+    owned = *place;
+    if (owned != NULL) {
+        owned->owner = 0;
+        if (owned->name == NULL) {
+            *place = owned->next;
+            MTASK_FREE(owned);
+        }
+    }
+    mtask__unlock(&mtask__state.debug_lock);
+}
+
+/* With the lock held: what a task waits for; NULL: nothing. */
+static const mtask__blocked *mtask__blocked_find(uint64_t task) {
+    const mtask__blocked *blocked = mtask__state.blocked;
+    while (blocked != NULL && blocked->task != task)
+        blocked = blocked->next;
+    return blocked;
+}
+
+/* With the lock held: describes the step from a waiting task to the one it waits for, and returns
+   that one's number; 0 if nobody holds what it waits for. */
+static uint64_t mtask__debug_step(const mtask__blocked *blocked, mtask_deadlock_edge *edge) {
+    const mtask__owned *owned;
+    memset(edge, 0, sizeof *edge);
+    edge->task = blocked->task;
+    edge->file = blocked->file;
+    edge->line = blocked->line;
+    memcpy(edge->thread, blocked->thread, sizeof edge->thread);
+    if (blocked->joins != 0) {
+        (void)snprintf(edge->waits_for, sizeof edge->waits_for, "thread %.*s", MTASK_NAME_SIZE - 8,
+                       blocked->joined);
+        return blocked->joins;
+    }
+    owned = *mtask__owned_find(blocked->lock);
+    if (owned == NULL || owned->owner == 0)
+        return 0;
+    if (owned->name != NULL)
+        mtask__set_name(edge->waits_for, owned->name);
+    else
+        (void)snprintf(edge->waits_for, sizeof edge->waits_for, "lock %p", blocked->lock);
+    edge->held_file = owned->file;
+    edge->held_line = owned->line;
+    return owned->owner;
+}
+
+/* With the lock held: follows who waits for whom from `mine` on; the length of the cycle that leads
+   back to it, 0 if there is none. */
+static size_t mtask__debug_cycle(const mtask__blocked *mine, mtask_deadlock_edge *edges) {
+    const mtask__blocked *blocked = mine;
+    for (size_t length = 0; length < MTASK__CYCLE_MAX; length++) {
+        uint64_t holder = mtask__debug_step(blocked, &edges[length]);
+        if (holder == mine->task)
+            return length + 1;
+        blocked = holder != 0 ? mtask__blocked_find(holder) : NULL;
+        if (blocked == NULL)
+            return 0;
+    }
+    return 0;
+}
+
+static void mtask__debug_text(char *text, size_t size, const mtask_deadlock *report) {
+    size_t used = 0;
+    for (size_t i = 0; i < report->count && used < size; i++) {
+        const mtask_deadlock_edge *edge = &report->edges[i];
+        const mtask_deadlock_edge *holder = &report->edges[(i + 1) % report->count];
+        int n = snprintf(text + used, size - used, "%s waits at %s:%d for %s", edge->thread,
+                         edge->file, edge->line, edge->waits_for);
+        used += n > 0 ? (size_t)n : 0;
+        if (used < size && edge->held_file != NULL) {
+            n = snprintf(text + used, size - used, ", which %s locked at %s:%d", holder->thread,
+                         edge->held_file, edge->held_line);
+            used += n > 0 ? (size_t)n : 0;
+        }
+        if (used + 1 < size) {
+            text[used++] = '\n';
+            text[used] = '\0';
+        }
+    }
+}
+
+static void mtask__debug_report(const mtask_deadlock_edge *edges, size_t count, bool refused) {
+    char text[MTASK__REPORT_SIZE] = "";
+    mtask_deadlock report;
+    void (*hook)(const mtask_deadlock *, void *);
+    void *ctx;
+    mtask__lock(&mtask__state.debug_lock);
+    hook = mtask__state.deadlock_hook;
+    ctx = mtask__state.deadlock_ctx;
+    mtask__unlock(&mtask__state.debug_lock);
+    if (hook == NULL)
+        return;
+    report.edges = edges;
+    report.count = count;
+    report.refused = refused;
+    report.text = text;
+    mtask__debug_text(text, sizeof text, &report);
+    hook(&report, ctx);
+}
+
+/* The caller is about to wait, without a timeout, for a lock or a thread. Looks for a cycle,
+   reports it, and if `refuse` is set answers MTASK_DEADLOCK; otherwise enters it into the list of
+   those who wait. Since an owner is noted before it waits for the next lock, whoever closes a cycle
+   sees the whole of it. */
+static mtask_status mtask__debug_block(mtask__blocked *blocked, bool refuse) {
+    mtask_deadlock_edge edges[MTASK__CYCLE_MAX];
+    size_t count;
+    mtask_thread_info info = mtask_thread_current();
+    blocked->task = mtask_task_id();
+    memcpy(blocked->thread, info.name, sizeof blocked->thread);
+    mtask__lock(&mtask__state.debug_lock);
+    count = mtask__debug_cycle(blocked, edges);
+    refuse = refuse && count > 0;
+    if (!refuse) {
+        blocked->next = mtask__state.blocked;
+        mtask__state.blocked = blocked;
+    }
+    mtask__unlock(&mtask__state.debug_lock);
+    if (count > 0)
+        mtask__debug_report(edges, count, refuse);
+    return refuse ? MTASK_DEADLOCK : MTASK_OK;
+}
+
+static void mtask__debug_unblock(mtask__blocked *blocked) {
+    mtask__blocked **place = &mtask__state.blocked;
+    mtask__lock(&mtask__state.debug_lock);
+    while (*place != NULL && *place != blocked)
+        place = &(*place)->next;
+    if (*place != NULL)
+        *place = blocked->next;
+    mtask__unlock(&mtask__state.debug_lock);
+}
+
+static mtask__blocked mtask__blocked_on(const void *lock, const char *file, int line) {
+    mtask__blocked blocked;
+    memset(&blocked, 0, sizeof blocked);
+    blocked.lock = lock;
+    blocked.file = file;
+    blocked.line = line;
+    return blocked;
+}
+
+/* Locks a mutex that belongs to `lock`: itself, or a rmutex. */
+static mtask_status mtask__debug_lock(const void *lock, mtask_mutex *mutex, int64_t timeout,
+                                      bool refuse, const mtask__blocked *where) {
+    mtask__blocked blocked = *where;
+    mtask_status status;
+    if (timeout < 0)
+        return MTASK_INVALID;
+    status = (mtask_mutex_lock_for)(mutex, MTASK_NOWAIT);
+    if (status == MTASK_TIMEOUT && timeout == MTASK_FOREVER) {
+        status = mtask__debug_block(&blocked, refuse);
+        if (status != MTASK_OK)
+            return status;
+        status = (mtask_mutex_lock)(mutex);
+        mtask__debug_unblock(&blocked);
+    } else if (status == MTASK_TIMEOUT && timeout != MTASK_NOWAIT) {
+        if (refuse && mtask__owner_of(lock) == mtask_task_id())
+            return MTASK_DEADLOCK;
+        status = (mtask_mutex_lock_for)(mutex, timeout);
+    }
+    if (status == MTASK_OK)
+        mtask__debug_acquired(lock, where->file, where->line);
+    return status;
+}
+
+static bool mtask__debug_is_checked(const mtask_mutex *mutex) {
+    return (mtask__load(&mutex->word, RELAXED) & MTASK__CHECKED) !=
+           0; /* never changes after init */
+}
+
+MTASK_API mtask_status mtask__mutex_lock_at(mtask_mutex *mutex, int64_t timeout, const char *file,
+                                            int line) {
+    mtask__blocked where = mtask__blocked_on(mutex, file, line);
+    return mtask__debug_lock(mutex, mutex, timeout, mtask__debug_is_checked(mutex), &where);
+}
+
+MTASK_API mtask_status mtask__mutex_unlock_at(mtask_mutex *mutex) {
+    if (!mtask_mutex_is_locked(mutex))
+        return MTASK_INVALID;
+    if (mtask__debug_is_checked(mutex) && mtask__owner_of(mutex) != mtask_task_id())
+        return MTASK_NOT_OWNER;
+    mtask__debug_release(mutex);
+    return (mtask_mutex_unlock)(mutex);
+}
+
+MTASK_API mtask_status mtask__rmutex_lock_at(mtask_rmutex *rmutex, int64_t timeout,
+                                             const char *file, int line) {
+    mtask__blocked where = mtask__blocked_on(rmutex, file, line);
+    mtask_status status;
+    if (mtask__rmutex_mine(rmutex))
+        return (mtask_rmutex_lock_for)(rmutex, timeout);
+    status = mtask__debug_lock(rmutex, &rmutex->mutex, timeout, true, &where);
+    if (status == MTASK_OK) {
+        mtask__rmutex_set_owner(rmutex, mtask_task_id());
+        rmutex->count = 1;
+    }
+    return status;
+}
+
+MTASK_API mtask_status mtask__rmutex_unlock_at(mtask_rmutex *rmutex) {
+    if (mtask_rmutex_count(rmutex) == 1)
+        mtask__debug_release(rmutex);
+    return (mtask_rmutex_unlock)(rmutex);
+}
+
+MTASK_API mtask_status mtask__cond_wait_at(mtask_cond *cond, mtask_mutex *mutex, int64_t timeout,
+                                           const char *file, int line) {
+    mtask_status status;
+    if (timeout < 0 || !mtask_mutex_is_locked(mutex))
+        return MTASK_INVALID;
+    if (mtask__debug_is_checked(mutex) && mtask__owner_of(mutex) != mtask_task_id())
+        return MTASK_NOT_OWNER;
+    mtask__debug_release(mutex);
+    status = (mtask_cond_wait)(cond, mutex, timeout);
+    mtask__debug_acquired(mutex, file, line);
+    return status;
+}
+
+MTASK_API mtask_status mtask__cond_wait_rmutex_at(mtask_cond *cond, mtask_rmutex *rmutex,
+                                                  int64_t timeout, const char *file, int line) {
+    mtask_status status;
+    if (timeout < 0 || !mtask__rmutex_mine(rmutex))
+        return timeout < 0 ? MTASK_INVALID : MTASK_NOT_OWNER;
+    mtask__debug_release(rmutex);
+    status = (mtask_cond_wait_rmutex)(cond, rmutex, timeout);
+    mtask__debug_acquired(rmutex, file, line);
+    return status;
+}
+
+MTASK_API mtask_status mtask__thread_join_at(mtask_thread *thread, mtask_outcome *outcome,
+                                             int64_t timeout, const char *file, int line) {
+    mtask__blocked blocked = mtask__blocked_on(NULL, file, line);
+    mtask__thread *block = timeout == MTASK_FOREVER ? mtask__thread_hold(thread) : NULL;
+    mtask_status status;
+    if (block == NULL || block == mtask__me()->thread || mtask_future_done(&block->future)) {
+        mtask__thread_unhold(block);
+        return (mtask_thread_join)(thread, outcome, timeout);
+    }
+    blocked.joins = block->info.id;
+    memcpy(blocked.joined, thread->info.name, sizeof blocked.joined);
+    status = mtask__debug_block(&blocked, true);
+    if (status == MTASK_OK) {
+        status = (mtask_thread_join)(thread, outcome, timeout);
+        mtask__debug_unblock(&blocked);
+    }
+    mtask__thread_unhold(block);
+    return status;
+}
+
+# else /* without the detector */
+
+MTASK_API mtask_status mtask_debug_on_deadlock(void (*hook)(const mtask_deadlock *report,
+                                                            void *ctx),
+                                               void *ctx) {
+    (void)hook;
+    (void)ctx;
+    return MTASK_UNSUPPORTED;
+}
+
+MTASK_API mtask_status mtask_debug_name(const void *lock, const char *name) {
+    (void)lock;
+    (void)name;
+    return MTASK_OK;
+}
+
+# endif
+
+/* ================================ platforms ================================ */
+
+# if MTASK__POSIX
+
+/* ---- >>posix: threads, keys, clock, robust locks; Linux uses these too ---- */
+
+/* The status for an error number that a pthread function returned; errno gets it, too. */
+static mtask_status mtask__posix_status(int error) {
+    switch (error) {
+    case 0:
+        return MTASK_OK;
+    case ETIMEDOUT:
+    case EBUSY:
+        return MTASK_TIMEOUT;
+    case EDEADLK:
+        return MTASK_DEADLOCK;
+    case EOWNERDEAD:
+        return MTASK_OWNER_DEAD;
+    case ENOTRECOVERABLE:
+        return MTASK_BROKEN;
+    case EPERM:
+        return MTASK_NOT_OWNER;
+    case ENOMEM:
+        return MTASK_NOMEM;
+    default:
+        errno = error;
+        return MTASK_SYSTEM;
+    }
+}
+
+static struct timespec mtask__posix_time(int64_t time) {
+    struct timespec spec;
+    spec.tv_sec = (time_t)(time / MTASK_SEC(1));
+    spec.tv_nsec = (long)(time % MTASK_SEC(1));
+    return spec;
+}
+
+static int64_t mtask__os_now(void) {
+    struct timespec now;
+    if (clock_gettime(CLOCK_MONOTONIC, &now) != 0)
+        return -1;
+    return (int64_t)now.tv_sec * MTASK_SEC(1) + now.tv_nsec;
+}
+
+static void mtask__os_yield(void) {
+    (void)sched_yield();
+}
+
+static void mtask__os_call_once(mtask__os_once *once, void (*fn)(void)) {
+    (void)pthread_once(once, fn);
+}
+
+static mtask__os_thread mtask__os_thread_self(void) {
+    return pthread_self();
+}
+
+static void mtask__os_thread_join(mtask__os_thread thread) {
+    (void)pthread_join(thread, NULL);
+}
+
+static void mtask__os_thread_detach(mtask__os_thread thread) {
+    (void)pthread_detach(thread);
+}
+
+static mtask_status mtask__os_key_create(mtask_word *key, void (*destructor)(void *value)) {
+    pthread_key_t made;
+    mtask_status status = mtask__posix_status(pthread_key_create(&made, destructor));
+    if (status == MTASK_OK)
+        *key = (mtask_word)made + 1;
+    return status;
+}
+
+static void mtask__os_key_delete(mtask_word key) {
+    (void)pthread_key_delete((pthread_key_t)(key - 1));
+}
+
+static void *mtask__os_key_get(mtask_word key) {
+    return pthread_getspecific((pthread_key_t)(key - 1));
+}
+
+static mtask_status mtask__os_key_set(mtask_word key, void *value) {
+    return mtask__posix_status(pthread_setspecific((pthread_key_t)(key - 1), value));
+}
+
+static uint32_t mtask__os_nonce(void) {
+    struct timespec now;
+    uint64_t mix = (uint64_t)getpid() << 32;
+    if (clock_gettime(CLOCK_REALTIME, &now) == 0)
+        mix ^= (uint64_t)now.tv_nsec ^ (uint64_t)now.tv_sec << 30;
+    mix = (mix ^ mix >> 31) * UINT64_C(0x9e3779b97f4a7c15);
+    return (uint32_t)(mix >> 32);
+}
+
+static void mtask__os_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
+    (void)pthread_atfork(prepare, parent, child); /* without memory, forks go unnoticed */
+}
+
+static void *mtask__posix_entry(void *block) {
+    mtask__thread_entry((mtask__thread *)block);
+    return NULL;
+}
+
+static int mtask__posix_affinity(pthread_attr_t *attr, const mtask_thread_desc *desc);
+
+static int mtask__posix_stack_size(pthread_attr_t *attr, size_t size) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t least = (size_t)sysconf(_SC_THREAD_STACK_MIN);
+    if (size == 0)
+        return 0;
+    if (size < least)
+        size = least;
+    return pthread_attr_setstacksize(attr, (size + page - 1) / page * page);
+}
+
+static mtask_status mtask__os_thread_start(mtask__thread *block, const mtask_thread_desc *desc,
+                                           bool detached) {
+    pthread_attr_t attr;
+    pthread_t thread;
+    int error = pthread_attr_init(&attr);
+    if (error != 0)
+        return mtask__posix_status(error);
+    if (detached)
+        error = pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    if (error == 0)
+        error = mtask__posix_stack_size(&attr, desc->stack_size);
+    if (error == 0 && desc->cpu_count > 0)
+        error = mtask__posix_affinity(&attr, desc);
+    if (error == 0)
+        error = pthread_create(&thread, &attr, mtask__posix_entry, block);
+    (void)pthread_attr_destroy(&attr);
+    if (error == ENOTSUP)
+        return MTASK_UNSUPPORTED;
+    if (error != 0 && error != ENOMEM) {
+        errno = error; /* also EPERM and the like, which are statuses of locks elsewhere */
+        return MTASK_SYSTEM;
+    }
+    return mtask__posix_status(error);
+}
+
+/* The robust lock is pthread's, since libc owns the list that the kernel walks when a thread dies.
+ */
+static pthread_mutex_t *mtask__robust(mtask_shared_mutex *mutex) {
+    typedef char fits[sizeof(pthread_mutex_t) <= sizeof mutex->storage ? 1 : -1];
+    return (pthread_mutex_t *)(void *)(mutex->storage.bytes + 0 * sizeof(fits));
+}
+
+static mtask_status mtask__os_robust_init(mtask_shared_mutex *mutex) {
+    pthread_mutexattr_t attr;
+    int error = pthread_mutexattr_init(&attr);
+    if (error != 0)
+        return mtask__posix_status(error);
+    error = pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+    if (error == 0)
+        error = pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
+    if (error == 0)
+        error = pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+    memset(mutex, 0, sizeof *mutex);
+    if (error == 0)
+        error = pthread_mutex_init(mtask__robust(mutex), &attr);
+    (void)pthread_mutexattr_destroy(&attr);
+    return error == ENOTSUP ? MTASK_UNSUPPORTED : mtask__posix_status(error);
+}
+
+static mtask_status mtask__os_robust_deinit(mtask_shared_mutex *mutex) {
+    int error = pthread_mutex_trylock(mtask__robust(mutex)); /* destroy does not tell */
+    if (error != 0 && error != EOWNERDEAD && error != ENOTRECOVERABLE)
+        return MTASK_INVALID;
+    if (error != ENOTRECOVERABLE)
+        (void)pthread_mutex_unlock(mtask__robust(mutex));
+    return pthread_mutex_destroy(mtask__robust(mutex)) == 0 ? MTASK_OK : MTASK_INVALID;
+}
+
+static int mtask__robust_lock_until(pthread_mutex_t *mutex, int64_t deadline) {
+    struct timespec until = mtask__posix_time(deadline);
+#  if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
+    return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
+#  else
+    struct timespec wall; /* POSIX.1-2008 knows only the wall clock here */
+    int64_t left = deadline - mtask__os_now();
+    if (clock_gettime(CLOCK_REALTIME, &wall) != 0)
+        return errno;
+    until = mtask__posix_time((int64_t)wall.tv_sec * MTASK_SEC(1) + wall.tv_nsec + left);
+    return pthread_mutex_timedlock(mutex, &until);
+#  endif
+}
+
+static mtask_status mtask__os_robust_lock(mtask_shared_mutex *mutex, int64_t deadline) {
+    pthread_mutex_t *robust = mtask__robust(mutex);
+    if (deadline == 0)
+        return mtask__posix_status(pthread_mutex_trylock(robust));
+    if (deadline == MTASK_FOREVER)
+        return mtask__posix_status(pthread_mutex_lock(robust));
+    return mtask__posix_status(mtask__robust_lock_until(robust, deadline));
+}
+
+static mtask_status mtask__os_robust_consistent(mtask_shared_mutex *mutex) {
+    return pthread_mutex_consistent(mtask__robust(mutex)) == 0 ? MTASK_OK : MTASK_INVALID;
+}
+
+static mtask_status mtask__os_robust_unlock(mtask_shared_mutex *mutex) {
+    return mtask__posix_status(pthread_mutex_unlock(mtask__robust(mutex)));
+}
+
+#  if !MTASK__FUTEX
+
+/* ---- >>posix-wait: threads park in the table, each on a condition of its own ---- */
+
+typedef struct mtask__posix_parker {
+    mtask__parker base; /* first: the table knows only this */
+    pthread_mutex_t mutex;
+    pthread_cond_t cond;
+    bool posted;
+} mtask__posix_parker;
+
+static mtask_status mtask__posix_park(mtask__parker *parker, mtask__waiter *waiter,
+                                      int64_t deadline) {
+    mtask__posix_parker *self = (mtask__posix_parker *)parker;
+    struct timespec until = mtask__posix_time(deadline);
+    int error = 0;
+    (void)pthread_mutex_lock(&self->mutex);
+    while (!self->posted && error == 0)
+        error = deadline == MTASK_FOREVER
+                    ? pthread_cond_wait(&self->cond, &self->mutex)
+                    : pthread_cond_timedwait(&self->cond, &self->mutex, &until);
+    (void)pthread_mutex_unlock(&self->mutex);
+    if (error != 0) {
+        if (mtask__unpark(waiter))
+            return mtask__posix_status(error);
+        (void)pthread_mutex_lock(&self->mutex); /* a waker has it: the post is on its way */
+        while (!self->posted)
+            (void)pthread_cond_wait(&self->cond, &self->mutex);
+        (void)pthread_mutex_unlock(&self->mutex);
+    }
+    return MTASK_OK;
+}
+
+/* Signals before it lets go of the mutex: after that the waiter may destroy both. */
+static void mtask__posix_post(mtask__parker *parker, mtask__waiter *waiter) {
+    mtask__posix_parker *self = (mtask__posix_parker *)parker;
+    (void)waiter;
+    (void)pthread_mutex_lock(&self->mutex);
+    self->posted = true;
+    (void)pthread_cond_signal(&self->cond);
+    (void)pthread_mutex_unlock(&self->mutex);
+}
+
+static int mtask__posix_cond_init(pthread_cond_t *cond) {
+    pthread_condattr_t attr;
+    int error = pthread_condattr_init(&attr);
+    if (error != 0)
+        return error;
+    error = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    if (error == 0)
+        error = pthread_cond_init(cond, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    return error;
+}
+
+static mtask_status mtask__os_wait(mtask_word *word, mtask_word expected, int64_t deadline,
+                                   int flags) {
+    mtask__posix_parker parker;
+    mtask_status status;
+    int saved = errno;
+    int error = pthread_mutex_init(&parker.mutex, NULL);
+    if (error == 0) {
+        error = mtask__posix_cond_init(&parker.cond);
+        if (error != 0)
+            (void)pthread_mutex_destroy(&parker.mutex);
+    }
+    if (error != 0) {
+        errno = error;
+        return MTASK_SYSTEM;
+    }
+    parker.base.park = mtask__posix_park;
+    parker.base.pin = NULL; /* it waits for the post */
+    parker.base.post = mtask__posix_post;
+    parker.posted = false;
+    status = mtask__park(&parker.base, word, expected, deadline, flags);
+    (void)pthread_cond_destroy(&parker.cond);
+    (void)pthread_mutex_destroy(&parker.mutex);
+    if (status != MTASK_SYSTEM)
+        errno = saved;
+    return status;
+}
+
+static int mtask__os_wake(mtask_word *word, int n, int flags) {
+    (void)word;
+    (void)n;
+    (void)flags;
+    return 0;
+}
+
+static void mtask__os_lock_init(mtask__os_lock *lock) {
+    (void)pthread_mutex_init(lock, NULL);
+}
+
+static void mtask__os_lock_acquire(mtask__os_lock *lock) {
+    (void)pthread_mutex_lock(lock);
+}
+
+static void mtask__os_lock_release(mtask__os_lock *lock) {
+    (void)pthread_mutex_unlock(lock);
+}
+#  endif /* posix-wait */
+
+#  if MTASK__LINUX
+
+/* ---- >>linux: CPUs, thread numbers and names, futex ---- */
+
+#   include <fcntl.h>
+#   include <sys/syscall.h>
+
+static int64_t mtask__os_thread_native_id(void) {
+    return (int64_t)syscall(SYS_gettid);
+}
+
+static bool mtask__os_thread_is_main(void) {
+    return mtask__os_thread_native_id() == (int64_t)getpid();
+}
+
+static void mtask__os_thread_rename(mtask__os_thread thread, const char *name) {
+    char seen[16]; /* as much as the kernel keeps */
+    size_t length = strlen(name);
+    if (length >= sizeof seen)
+        length = sizeof seen - 1;
+    memcpy(seen, name, length);
+    seen[length] = '\0';
+    (void)pthread_setname_np(thread, seen);
+}
+
+static int mtask__posix_affinity(pthread_attr_t *attr, const mtask_thread_desc *desc) {
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    for (size_t i = 0; i < desc->cpu_count; i++) {
+        if (desc->cpus[i] >= CPU_SETSIZE)
+            return EINVAL;
+        CPU_SET(desc->cpus[i], &cpus);
+    }
+    return pthread_attr_setaffinity_np(attr, sizeof cpus, &cpus);
+}
+
+/* Where the quota of a cgroup is to be found; tests point these elsewhere. */
+#   ifndef MTASK__CGROUP_ROOT
+#    define MTASK__CGROUP_ROOT "/sys/fs/cgroup"
+#   endif
+#   ifndef MTASK__PROC_CGROUP
+#    define MTASK__PROC_CGROUP "/proc/self/cgroup"
+#   endif
+
+/* Reads a small file whole, as text; false if it cannot. */
+static bool mtask__read_file(const char *path, char *text, size_t size) {
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length;
+    if (file < 0)
+        return false;
+    length = read(file, text, size - 1);
+    (void)close(file);
+    text[length > 0 ? length : 0] = '\0';
+    return length > 0;
+}
+
+/* The quota in one folder of cgroup version 2 ("cpu.max": quota or "max", period) or 1 (a file
+   each), as CPUs, rounded up; UINT_MAX if it sets none. */
+static unsigned mtask__cgroup_quota(const char *folder, bool v2) {
+    char path[1024];
+    char text[64];
+    long long quota = -1;
+    long long period = 0;
+    (void)snprintf(path, sizeof path, "%s/%s", folder, v2 ? "cpu.max" : "cpu.cfs_quota_us");
+    if (!mtask__read_file(path, text, sizeof text))
+        return UINT_MAX;
+    if (v2) {
+        if (sscanf(text, "%lld %lld", &quota, &period) != 2)
+            return UINT_MAX;
+    } else {
+        quota = atoll(text);
+        (void)snprintf(path, sizeof path, "%s/cpu.cfs_period_us", folder);
+        period = mtask__read_file(path, text, sizeof text) ? atoll(text) : 0;
+    }
+    if (quota <= 0 || period <= 0)
+        return UINT_MAX;
+    return (unsigned)((quota + period - 1) / period);
+}
+
+/* The smallest quota from a cgroup's folder up to the root, `path` being the cgroup's path in the
+   hierarchy: a child may not use more than its parents. */
+static unsigned mtask__cgroup_limit(const char *root, const char *path, bool v2) {
+    char folder[1024];
+    size_t base = strlen(root);
+    unsigned limit = UINT_MAX;
+    char *slash = folder;
+    (void)snprintf(folder, sizeof folder, "%s%s", root, path);
+    while (slash != NULL && strlen(folder) >= base) {
+        unsigned quota = mtask__cgroup_quota(folder, v2);
+        limit = quota < limit ? quota : limit;
+        slash = strrchr(folder, '/');
+        if (slash != NULL)
+            *slash = '\0';
+    }
+    return limit;
+}
+
+/* Lines of /proc/self/cgroup: "0::/path" for version 2, "N:cpu,cpuacct:/path" for version 1. */
+static unsigned mtask__cgroup_cpus(void) {
+    char text[4096];
+    unsigned limit = UINT_MAX;
+    char *next;
+    if (!mtask__read_file(MTASK__PROC_CGROUP, text, sizeof text))
+        return limit;
+    for (char *line = text; line != NULL && *line != '\0'; line = next) {
+        char *controllers = strchr(line, ':');
+        char *path = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
+        unsigned quota = UINT_MAX;
+        next = strchr(line, '\n');
+        if (next != NULL)
+            *next++ = '\0';
+        if (path == NULL || (next != NULL && path > next))
+            continue;
+        *path++ = '\0';
+        if (strcmp(controllers, ":") == 0)
+            quota = mtask__cgroup_limit(MTASK__CGROUP_ROOT, path, true);
+        else if (strcmp(controllers, ":cpu") == 0 || strcmp(controllers, ":cpu,cpuacct") == 0)
+            quota = mtask__cgroup_limit(MTASK__CGROUP_ROOT "/cpu", path, false);
+        limit = quota < limit ? quota : limit;
+    }
+    return limit;
+}
+
+static unsigned mtask__os_cpu_count(void) {
+    unsigned long mask[128]; /* 8,192 CPUs on 64-bit systems */
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    unsigned count = 0;
+    unsigned quota = mtask__cgroup_cpus();
+    for (size_t i = 0; bytes > 0 && i < (size_t)bytes / sizeof mask[0]; i++)
+        count += (unsigned)__builtin_popcountl(mask[i]);
+    if (count == 0) {
+        long online = sysconf(_SC_NPROCESSORS_ONLN);
+        count = online > 0 ? (unsigned)online : 1;
+    }
+    return quota < count ? quota : count;
+}
+#  endif
+
+#  if MTASK__FUTEX
+
+/* ---- >>linux-wait: futex ---- */
+
+#   include <linux/futex.h>
+
+/* One futex call. On 32-bit systems the kernel takes 64-bit times by a call of its own, which old
+   kernels lack; there the monotonic clock still fits into 32 bits. */
+static long mtask__futex(mtask_word *word, int operation, mtask_word value, int64_t deadline,
+                         mtask_word mask) {
+    struct {
+        int64_t seconds;
+        int64_t nanoseconds;
+    } until;
+    until.seconds = deadline / MTASK_SEC(1);
+    until.nanoseconds = deadline % MTASK_SEC(1);
+#   if defined(SYS_futex_time64) && __SIZEOF_LONG__ == 4
+    {
+        long result = syscall(SYS_futex_time64, word, operation, value,
+                              deadline == MTASK_FOREVER ? NULL : &until, NULL, mask);
+        if (result >= 0 || errno != ENOSYS)
+            return result;
+    }
+#   endif
+#   if defined(SYS_futex)
+    {
+        struct {
+            long seconds;
+            long nanoseconds;
+        } native;
+        native.seconds = (long)until.seconds;
+        native.nanoseconds = (long)until.nanoseconds;
+        return syscall(SYS_futex, word, operation, value,
+                       deadline == MTASK_FOREVER ? NULL : &native, NULL, mask);
+    }
+#   else
+    errno = ENOSYS;
+    return -1;
+#   endif
+}
+
+static int mtask__futex_flags(int operation, int flags) {
+    return (flags & MTASK_SHARED) != 0 ? operation : operation | FUTEX_PRIVATE_FLAG;
+}
+
+/* Bit 0 for class 1, bit 1 for class 2; all for those of no class. */
+static mtask_word mtask__futex_mask(int flags) {
+    mtask_word classes = (mtask_word)(flags & MTASK__CLASSES) / MTASK__CLASS_1;
+    return classes != 0 ? classes : (mtask_word)FUTEX_BITSET_MATCH_ANY;
+}
+
+/* FUTEX_WAIT_BITSET takes an absolute time of the monotonic clock. */
+static mtask_status mtask__os_wait(mtask_word *word, mtask_word expected, int64_t deadline,
+                                   int flags) {
+    int operation = mtask__futex_flags(FUTEX_WAIT_BITSET, flags);
+    int saved = errno;
+    mtask_status status = MTASK_SYSTEM;
+    while (mtask__futex(word, operation, expected, deadline, mtask__futex_mask(flags)) != 0)
+        if (errno != EINTR) {
+            status = errno == ETIMEDOUT ? MTASK_TIMEOUT : MTASK_SYSTEM;
+            if (errno != EAGAIN && errno != ETIMEDOUT)
+                return MTASK_SYSTEM;
+            break;
+        }
+    if (status == MTASK_SYSTEM) /* woken, or EAGAIN: the word differs */
+        status = MTASK_OK;
+    errno = saved;
+    return status;
+}
+
+/* The memory may be gone already, and the call may fail for that: then there is nobody to wake. */
+static int mtask__os_wake(mtask_word *word, int n, int flags) {
+    int operation = mtask__futex_flags(FUTEX_WAKE_BITSET, flags);
+    int saved = errno;
+    long woken =
+        mtask__futex(word, operation, (mtask_word)n, MTASK_FOREVER, mtask__futex_mask(flags));
+    errno = saved;
+    return woken > 0 ? (int)woken : 0;
+}
+
+static void mtask__os_lock_init(mtask__os_lock *lock) {
+    lock->word = 0;
+}
+
+static void mtask__os_lock_acquire(mtask__os_lock *lock) {
+    mtask__lock(lock);
+}
+
+static void mtask__os_lock_release(mtask__os_lock *lock) {
+    (void)(mtask_mutex_unlock)(lock);
+}
+#  endif /* linux-wait */
+
+# endif /* MTASK__POSIX */
+
+# ifdef __cplusplus
+} /* extern "C" */
+# endif
+
+#endif /* MTASK_IMPLEMENTATION */
+
+/* ---- licence ----
+
+   This software is available under two licences: choose the one you prefer.
+
+   ALTERNATIVE A - MIT License
+
+   Copyright (c) 2026 the mtask authors
+
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+   associated documentation files (the "Software"), to deal in the Software without restriction,
+   including without limitation the rights to use, copy, modify, merge, publish, distribute,
+   sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+   furnished to do so, subject to the following conditions:
+
+   The above copyright notice and this permission notice shall be included in all copies or
+   substantial portions of the Software.
+
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+   NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+   NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+   DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+   OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+
+   ALTERNATIVE B - Public Domain (www.unlicense.org)
+
+   This is free and unencumbered software released into the public domain. Anyone is free to copy,
+   modify, publish, use, compile, sell, or distribute this software, either in source code form or
+   as a compiled binary, for any purpose, commercial or non-commercial, and by any means. The
+   software is provided "as is", without warranty of any kind. */
