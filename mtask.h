@@ -54,7 +54,8 @@
      - A program and its plugins may each have a copy of this header. They share threads, timers
        and coroutines if the dynamic linker can see the program's symbols (link it with -rdynamic);
        otherwise each copy keeps house by itself: locks, conditions and futures still work across
-       for threads, while coroutines of one copy are not woken by the other.
+       for threads, while coroutines of one copy are not woken by the other. A plugin that clang
+       compiled must not be unloaded: link it with -Wl,-z,nodelete (gcc's stay by themselves).
 
    CONTENTS: grep for the tag.
      >>config  >>status  >>time  >>words  >>mutex  >>rmutex  >>shared-mutex  >>condition
@@ -229,10 +230,12 @@ MTASK_API unsigned mtask_cpu_count(void);
    sequentially consistent. A primitive must loop: a return of MTASK_OK means "look again". */
 typedef uint32_t mtask_word;
 
+/* What the word holds. */
 MTASK__INLINE mtask_word mtask_word_load(const mtask_word *word) {
     return mtask__load(word, SEQ_CST);
 }
 
+/* Stores `value`. */
 MTASK__INLINE void mtask_word_store(mtask_word *word, mtask_word value) {
     mtask__store(word, value, SEQ_CST);
 }
@@ -615,9 +618,12 @@ MTASK_API bool mtask_barrier_is_broken(const mtask_barrier *barrier);
 /* ---- >>rwlock: many readers or one writer ---- */
 
 /* Writers go first: while one waits, no new reader gets in; so a reader must not read-lock it
-   again. 4 bytes. bits 0-27  number of readers that hold it bit 28     WRITE: a writer holds it bit
-   29     WRITERS_WAIT: a writer may be asleep; readers keep out bit 30     READERS_WAIT: readers
-   may be asleep bit 31     SHARED */
+   again. 4 bytes.
+     bits 0-27  number of readers that hold it
+     bit 28     WRITE: a writer holds it
+     bit 29     WRITERS_WAIT: a writer may be asleep; readers keep out
+     bit 30     READERS_WAIT: readers may be asleep
+     bit 31     SHARED */
 typedef struct mtask_rwlock {
     mtask_word word;
 } mtask_rwlock;
@@ -686,13 +692,17 @@ MTASK__INLINE mtask_status mtask_rwlock_unlock_write(mtask_rwlock *rwlock) {
 
 /* ---- >>once ---- */
 
-/* Runs something exactly once, however many ask. 4 bytes: 0 NEW, 1 RUNNING, 2 RUNNING and somebody
-   may be asleep, 3 DONE; bit 31 SHARED. */
+/* Runs something exactly once, however many ask. 4 bytes.
+     bit 0   RUNNING
+     bit 1   WAITERS: somebody may be asleep
+     bit 2   DONE
+     bit 31  SHARED */
 typedef struct mtask_once_flag {
     mtask_word word;
 } mtask_once_flag;
 
-# define MTASK__ONCE_DONE ((mtask_word)3)
+# define MTASK__ONCE_RUNNING ((mtask_word)1)
+# define MTASK__ONCE_DONE    ((mtask_word)4)
 
 /* Makes one that has not run. `flags`: MTASK_PRIVATE or MTASK_SHARED. MTASK_INVALID,
    MTASK_UNSUPPORTED. */
@@ -704,14 +714,14 @@ MTASK_API mtask_status mtask__once_slow(mtask_once_flag *once, mtask_fn fn, void
    wrote is visible. MTASK_FAILED: it failed in this call (mtask_fail); the next caller will try
    again. MTASK_SYSTEM. Calling it again from inside `fn` waits for itself, for ever. */
 MTASK__INLINE mtask_status mtask_once(mtask_once_flag *once, mtask_fn fn, void *arg) {
-    if (MTASK__LIKELY((mtask__load(&once->word, ACQUIRE) & 3) == MTASK__ONCE_DONE))
+    if (MTASK__LIKELY((mtask__load(&once->word, ACQUIRE) & MTASK__ONCE_DONE) != 0))
         return MTASK_OK; /* acquire: pairs with the release in mtask__once_slow */
     return mtask__once_slow(once, fn, arg);
 }
 
 /* Whether it has run. */
 MTASK__INLINE bool mtask_once_is_done(const mtask_once_flag *once) {
-    return (mtask__load(&once->word, ACQUIRE) & 3) == MTASK__ONCE_DONE; /* as in mtask_once */
+    return (mtask__load(&once->word, ACQUIRE) & MTASK__ONCE_DONE) != 0; /* as in mtask_once */
 }
 
 /* ---- >>waitgroup: wait until a number of things are done ---- */
@@ -1489,9 +1499,14 @@ struct mtask_future {
     void (*free_future)(mtask_future *future); /* frees the memory; NULL: MTASK_FREE */
 };
 
-/* Who joins, or lets go of, the system's thread: 0 nobody yet; JOINER: somebody does; SELF: the
-   thread itself will, when it ends; ENDED: it has ended and left that to whoever comes. */
-enum { MTASK__REAP_JOINER = 1, MTASK__REAP_SELF = 2, MTASK__REAP_ENDED = 3 };
+/* What becomes of the system's thread. 0: nothing decided yet. */
+enum {
+    MTASK__REAP_JOINER = 1,  /* somebody joins it now */
+    MTASK__REAP_SELF = 2,    /* it will let go of itself when it ends */
+    MTASK__REAP_ENDED = 4,   /* it has ended and leaves the rest to whoever comes */
+    MTASK__REAP_GONE = 8,    /* joined, or detached from the start */
+    MTASK__REAP_WAITERS = 16 /* beside JOINER: others wait for GONE */
+};
 
 typedef struct mtask__thread {
     mtask_future future;        /* its result; the references to it keep the block */
@@ -1767,6 +1782,28 @@ static void mtask__spin_learn(mtask__thread_self *self, unsigned turns) {
     self->spin = (7 * self->spin + turns) / 8;
 }
 
+/* The sleep of every primitive whose word says by a flag that somebody may be asleep. Sets `flag`
+   in
+   `*at`, where `word` was seen, and sleeps until woken. False: it did not sleep, because the word
+   has changed or there is no time; look again. *status receives what ended the sleep.
+
+   Why no wake-up is lost, here and in all that use it: the flag is set before the sleep, and one
+   sleeps only while the word still is what it was then; and whoever changes the word to something
+   that a sleeper waits for does it by one read-modify-write, sees the flag, and wakes. After that
+   it touches nothing but the address. */
+static bool mtask__sleep_on(mtask_word *at, mtask_word word, mtask_word flag, int64_t deadline,
+                            int flags, mtask_status *status) {
+    mtask_word flagged = word | flag;
+    if (deadline == 0) {
+        *status = MTASK_TIMEOUT;
+        return false;
+    }
+    if (word != flagged && !mtask__cas(at, &word, flagged, RELAXED))
+        return false; /* relaxed: it publishes nothing, and the sleep re-reads the word */
+    *status = mtask__wait(at, flagged, deadline, flags | mtask__flags_of(flagged));
+    return true;
+}
+
 /* ---- >>park: tasks that wait without their thread, keyed by address ---- */
 
 /* Why no wake-up is lost. A parker counts itself into the bucket, and then, under its lock, looks
@@ -1992,30 +2029,23 @@ static bool mtask__mutex_spin(mtask_mutex *mutex, mtask_word *word) {
     return taken;
 }
 
-/* Why no wake-up is lost: a sleeper sets WAITERS before it sleeps, and the kernel lets it sleep
-   only while the word still says so; an unlocker that clears WAITERS wakes one. The flag does not
-   tell how many sleep, so whoever has slept sets it again when it takes the lock or sleeps on. One
-   that gives up was not woken (woken beats timed out: it looks once more), so it owes no wake to
-   others. */
+/* The flag does not tell how many sleep, and an unlocker clears it: so whoever has slept sets it
+   again when it takes the lock or sleeps on. One that gives up was not woken (woken beats timed
+   out: it looks once more), so it owes nothing to the others. */
 static mtask_status mtask__mutex_lock_until(mtask_mutex *mutex, int64_t deadline, int flags) {
     mtask_status status = MTASK_OK;
     mtask_word slept = 0;
     mtask_word word = mtask__load(&mutex->word, RELAXED); /* a guess that the CAS confirms */
     if (deadline != 0 && mtask__mutex_spin(mutex, &word))
         return MTASK_OK;
-    for (;;) {
-        if (mtask__mutex_take(mutex, &word, slept))
-            return MTASK_OK;
-        if (status != MTASK_OK || deadline == 0)
-            return status != MTASK_OK ? status : MTASK_TIMEOUT;
-        if ((word & MTASK__WAITERS) == 0 &&
-            !mtask__cas(&mutex->word, &word, word | MTASK__WAITERS, RELAXED))
-            continue; /* relaxed: the sleep below re-reads the word in the kernel */
-        status = mtask__wait(&mutex->word, word | MTASK__WAITERS, deadline,
-                             flags | mtask__flags_of(word));
-        slept = MTASK__WAITERS;
+    while (!mtask__mutex_take(mutex, &word, slept)) {
+        if (status != MTASK_OK)
+            return status;
+        if (mtask__sleep_on(&mutex->word, word, MTASK__WAITERS, deadline, flags, &status))
+            slept = MTASK__WAITERS;
         word = mtask__load(&mutex->word, RELAXED); /* a guess that the CAS confirms */
     }
+    return MTASK_OK;
 }
 
 MTASK_API mtask_status mtask__mutex_lock_slow(mtask_mutex *mutex, int64_t timeout) {
@@ -2395,10 +2425,9 @@ static bool mtask__sem_take(mtask_sem *sem, mtask_word *word, mtask_word extra) 
     return false;
 }
 
-/* Why no wake-up is lost: a sleeper sets WAITERS before it sleeps. A release clears the flag and
-   wakes as many as it gives. The flag does not tell how many sleep, so whoever has slept sets it
-   again whatever it finds, and if it leaves units behind, given by releases that saw no flag in
-   the meantime, it wakes others for them. */
+/* A release clears the flag and wakes as many as it gives. The flag does not tell how many sleep,
+   so whoever has slept sets it again whatever it finds; and if it leaves units behind, given by
+   releases that saw no flag in the meantime, it wakes others for them. */
 MTASK_API mtask_status mtask__sem_acquire_slow(mtask_sem *sem, int64_t timeout) {
     int64_t deadline;
     mtask_word slept = 0;
@@ -2407,14 +2436,10 @@ MTASK_API mtask_status mtask__sem_acquire_slow(mtask_sem *sem, int64_t timeout) 
     if (status != MTASK_OK)
         return status;
     while (!mtask__sem_take(sem, &word, slept)) {
-        if (status != MTASK_OK || deadline == 0)
-            return status != MTASK_OK ? status : MTASK_TIMEOUT;
-        if ((word & MTASK__SEM_WAITERS) == 0 &&
-            !mtask__cas(&sem->word, &word, word | MTASK__SEM_WAITERS, RELAXED))
-            continue; /* relaxed: the sleep below re-reads the word in the kernel */
-        status =
-            mtask__wait(&sem->word, word | MTASK__SEM_WAITERS, deadline, mtask__flags_of(word));
-        slept = MTASK__SEM_WAITERS;
+        if (status != MTASK_OK)
+            return status;
+        if (mtask__sleep_on(&sem->word, word, MTASK__SEM_WAITERS, deadline, 0, &status))
+            slept = MTASK__SEM_WAITERS;
         word = mtask__load(&sem->word, RELAXED); /* a guess that the CAS confirms */
     }
     if (slept != 0 && (word & MTASK_SEM_MAX) > 1)
@@ -2445,8 +2470,8 @@ MTASK_API mtask_status mtask_event_init(mtask_event *event, int flags) {
     return mtask__init_word(&event->word, flags);
 }
 
-/* Why no wake-up is lost: a sleeper sets WAITERS before it sleeps; the set that clears the flag
-   also changes the generation, wakes all, and so releases even those who look after a clear. */
+/* The set that clears the flag also changes the generation, and so releases even those who look
+   only after a clear. */
 MTASK_API void mtask__event_set_slow(mtask_event *event) {
     mtask_word word = mtask__load(&event->word, RELAXED); /* a guess that the CAS confirms */
     mtask_word next;
@@ -2467,17 +2492,13 @@ MTASK_API mtask_status mtask__event_wait_slow(mtask_event *event, int64_t timeou
     mtask_word generation = word & MTASK__EVENT_GENERATION;
     if (status != MTASK_OK)
         return status;
-    for (;;) {
-        if ((word & MTASK__EVENT_SET) != 0 || (word & MTASK__EVENT_GENERATION) != generation)
-            return MTASK_OK;
-        if (status != MTASK_OK || deadline == 0)
-            return status != MTASK_OK ? status : MTASK_TIMEOUT;
-        if ((word & MTASK__WAITERS) != 0 ||
-            mtask__cas(&event->word, &word, word | MTASK__WAITERS, RELAXED)) /* publishes nothing */
-            status =
-                mtask__wait(&event->word, word | MTASK__WAITERS, deadline, mtask__flags_of(word));
+    while ((word & MTASK__EVENT_SET) == 0 && (word & MTASK__EVENT_GENERATION) == generation) {
+        if (status != MTASK_OK)
+            return status;
+        (void)mtask__sleep_on(&event->word, word, MTASK__WAITERS, deadline, 0, &status);
         word = mtask__load(&event->word, ACQUIRE);
     }
+    return MTASK_OK;
 }
 
 /* ---- >>barrier ---- */
@@ -2728,12 +2749,10 @@ MTASK_API mtask_status mtask__rwlock_read_slow(mtask_rwlock *rwlock, int64_t tim
                 return MTASK_OK; /* acquire: pairs with the release of the last writer */
             continue;
         }
-        if (status != MTASK_OK || deadline == 0)
-            return status != MTASK_OK ? status : MTASK_TIMEOUT;
-        if ((word & MTASK__RW_READERS_WAIT) != 0 ||
-            mtask__cas(&rwlock->word, &word, word | MTASK__RW_READERS_WAIT, RELAXED))
-            status = mtask__wait(&rwlock->word, word | MTASK__RW_READERS_WAIT, deadline,
-                                 flags | mtask__flags_of(word));
+        if (status != MTASK_OK)
+            return status;
+        (void)mtask__sleep_on(&rwlock->word, word, MTASK__RW_READERS_WAIT, deadline, flags,
+                              &status);
         word = mtask__load(&rwlock->word, RELAXED); /* a guess that the CAS confirms */
     }
 }
@@ -2761,15 +2780,10 @@ MTASK_API mtask_status mtask__rwlock_write_slow(mtask_rwlock *rwlock, int64_t ti
                 return MTASK_OK; /* acquire: pairs with the releases of readers and writers */
             continue;
         }
-        if (deadline == 0)
-            return MTASK_TIMEOUT;
         if (status != MTASK_OK)
-            return mtask__rwlock_give_up(rwlock, status);
-        if ((word & mark) == mark || mtask__cas(&rwlock->word, &word, word | mark, RELAXED)) {
-            status =
-                mtask__wait(&rwlock->word, word | mark, deadline, flags | mtask__flags_of(word));
+            return deadline != 0 ? mtask__rwlock_give_up(rwlock, status) : status;
+        if (mtask__sleep_on(&rwlock->word, word, mark, deadline, flags, &status))
             mark = MTASK__RW_WAIT;
-        }
         word = mtask__load(&rwlock->word, RELAXED); /* a guess that the CAS confirms */
     }
 }
@@ -2803,32 +2817,29 @@ MTASK_API mtask_status mtask_once_init(mtask_once_flag *once, int flags) {
     return mtask__init_word(&once->word, flags);
 }
 
-/* 0 NEW -> 1 RUNNING (-> 2 RUNNING, with sleepers) -> 3 DONE, or back to 0 if it failed. A sleeper
-   changes 1 to 2 before it sleeps, and whoever ends the run exchanges the word, so it sees the 2.
- */
+static mtask_status mtask__once_run(mtask_once_flag *once, mtask_word shared, mtask_fn fn,
+                                    void *arg) {
+    mtask_status status = mtask__run(fn, arg, NULL);
+    mtask_word word = status == MTASK_OK ? shared | MTASK__ONCE_DONE : shared;
+    word = mtask__exchange(&once->word, word, RELEASE); /* pairs with the acquires of the others */
+    if ((word & MTASK__WAITERS) != 0)
+        mtask__wake(&once->word, INT_MAX, mtask__flags_of(word));
+    return status;
+}
+
 MTASK_API mtask_status mtask__once_slow(mtask_once_flag *once, mtask_fn fn, void *arg) {
-    mtask_word word = mtask__load(&once->word, ACQUIRE); /* pairs with the exchange, as below */
+    mtask_word word = mtask__load(&once->word, ACQUIRE); /* pairs with mtask__once_run */
     mtask_word shared = word & MTASK__SHARED;
-    for (;;) {
-        mtask_status status = MTASK_OK;
-        if ((word & 3) == MTASK__ONCE_DONE)
-            return MTASK_OK;
-        if ((word & 3) == 0 && mtask__cas(&once->word, &word, shared | 1, ACQUIRE)) {
-            status = mtask__run(fn, arg, NULL);
-            word = status == MTASK_OK ? shared | MTASK__ONCE_DONE : shared;
-            word = mtask__exchange(&once->word, word, RELEASE); /* from here on only the address */
-            if ((word & 3) == 2)
-                mtask__wake(&once->word, INT_MAX, mtask__flags_of(word));
-            return status;
-        }
-        if ((word & 3) == 2 || ((word & 3) == 1 && mtask__cas(&once->word, &word, shared | 2,
-                                                              RELAXED))) /* publishes nothing */
-            status = mtask__wait(&once->word, shared | 2, MTASK_FOREVER,
-                                 MTASK__NOCANCEL | mtask__flags_of(word));
-        if (status != MTASK_OK)
-            return status;
+    mtask_status status = MTASK_OK;
+    while (status == MTASK_OK && (word & MTASK__ONCE_DONE) == 0) {
+        if ((word & MTASK__ONCE_RUNNING) != 0)
+            (void)mtask__sleep_on(&once->word, word, MTASK__WAITERS, MTASK_FOREVER, MTASK__NOCANCEL,
+                                  &status);
+        else if (mtask__cas(&once->word, &word, shared | MTASK__ONCE_RUNNING, ACQUIRE))
+            return mtask__once_run(once, shared, fn, arg); /* acquire: sees what a failed run did */
         word = mtask__load(&once->word, ACQUIRE);
     }
+    return status;
 }
 
 /* ---- >>waitgroup ---- */
@@ -2862,23 +2873,19 @@ MTASK_API mtask_status mtask_waitgroup_done(mtask_waitgroup *group) {
     return mtask_waitgroup_add(group, -1);
 }
 
-/* A sleeper sets WAITERS before it sleeps; the done that reaches zero clears it and wakes all. */
 MTASK_API mtask_status mtask_waitgroup_wait(mtask_waitgroup *group, int64_t timeout) {
     int64_t deadline;
+    mtask_word word = mtask__load(&group->word, ACQUIRE); /* pairs with mtask_waitgroup_add */
     mtask_status status = mtask__deadline(timeout, &deadline);
-    if (status != MTASK_OK)
+    if (timeout < 0)
         return status;
-    for (;;) {
-        mtask_word word = mtask__load(&group->word, ACQUIRE); /* pairs with mtask_waitgroup_add */
-        if ((word & MTASK__GROUP_COUNT) == 0)
-            return MTASK_OK;
-        if (status != MTASK_OK || deadline == 0)
-            return status != MTASK_OK ? status : MTASK_TIMEOUT;
-        if ((word & MTASK__GROUP_WAITERS) != 0 ||
-            mtask__cas(&group->word, &word, word | MTASK__GROUP_WAITERS, RELAXED)) /* as above */
-            status = mtask__wait(&group->word, word | MTASK__GROUP_WAITERS, deadline,
-                                 mtask__flags_of(word));
+    while ((word & MTASK__GROUP_COUNT) != 0) {
+        if (status != MTASK_OK)
+            return status;
+        (void)mtask__sleep_on(&group->word, word, MTASK__GROUP_WAITERS, deadline, 0, &status);
+        word = mtask__load(&group->word, ACQUIRE);
     }
+    return MTASK_OK;
 }
 
 MTASK_API uint32_t mtask_waitgroup_count(const mtask_waitgroup *group) {
@@ -3028,11 +3035,13 @@ static void mtask__future_announce(mtask_future *future, mtask_word word, bool f
     callback = future->callbacks;
     future->callbacks = NULL;
     mtask__unlock(&future->lock);
+    mtask_future_retain(future); /* a callback may give back the caller's reference */
     for (; callback != NULL; callback = next) {
         next = callback->next;
         callback->fn(future, callback->ctx);
         MTASK_FREE(callback);
     }
+    mtask_future_release(future);
 }
 
 /* Ends it with an outcome; whoever calls this holds a reference. */
@@ -3085,20 +3094,16 @@ MTASK_API mtask_status mtask_future_cancel(mtask_future *future) {
     return status == MTASK_CANCELED ? MTASK_OK : status;
 }
 
-/* Why no wake-up is lost: a waiter sets WAITERS before it sleeps, and sleeps only while the word
-   still says so; whoever ends the future does it by one read-modify-write and so sees the flag. */
 static mtask_status mtask__future_await(mtask_future *future, int64_t deadline) {
     mtask_status status = MTASK_OK;
-    for (;;) {
-        mtask_word word = mtask__load(&future->word, ACQUIRE); /* pairs with move and finish */
-        if (mtask__future_ended(word))
-            return MTASK_OK;
-        if (status != MTASK_OK || deadline == 0)
-            return status != MTASK_OK ? status : MTASK_TIMEOUT;
-        if ((word & MTASK__FUTURE_WAITERS) != 0 ||
-            mtask__cas(&future->word, &word, word | MTASK__FUTURE_WAITERS, RELAXED)) /* as above */
-            status = mtask__wait(&future->word, word | MTASK__FUTURE_WAITERS, deadline, 0);
+    mtask_word word = mtask__load(&future->word, ACQUIRE); /* pairs with move and finish */
+    while (!mtask__future_ended(word)) {
+        if (status != MTASK_OK)
+            return status;
+        (void)mtask__sleep_on(&future->word, word, MTASK__FUTURE_WAITERS, deadline, 0, &status);
+        word = mtask__load(&future->word, ACQUIRE);
     }
+    return MTASK_OK;
 }
 
 /* The outcome of a future that has ended. */
@@ -3179,7 +3184,9 @@ MTASK_API mtask_status mtask_future_then(mtask_future *future,
     mtask__unlock(&future->lock);
     if (!linked) {
         MTASK_FREE(callback);
+        mtask_future_retain(future);
         fn(future, ctx);
+        mtask_future_release(future);
     }
     return MTASK_OK;
 }
@@ -3292,6 +3299,11 @@ static void mtask__thread_arrive(mtask__thread *block) {
     mtask__unlock(&mtask__state.lock);
 }
 
+/* Has mtask__thread_exit called when the thread ends. False: nobody will. */
+static bool mtask__exit_arm(mtask__thread_self *self) {
+    return mtask__state.exit_key != 0 && mtask__os_key_set(mtask__state.exit_key, self) == MTASK_OK;
+}
+
 /* A thread that mtask did not start is seen for the first time. */
 static void mtask__thread_enter(mtask__thread_self *self) {
     bool main = mtask__os_thread_is_main() && mtask__state.main == &mtask__state.main_block;
@@ -3300,43 +3312,19 @@ static void mtask__thread_enter(mtask__thread_self *self) {
     self->thread = block;
     self->task = &self->own;
     self->own.id = main ? block->info.id : mtask__next_id(self);
+    self->exit_seen = !mtask__exit_arm(self);
     if (!main) {
         memset(block, 0, sizeof *block);
         block->info.id = self->own.id;
         block->info.foreign = true;
+        block->info.alive = true;
         mtask__number_name(block->info.name, "Dummy");
         block->next = block->prev = block;
-        if (mtask__state.exit_key == 0 ||
-            mtask__os_key_set(mtask__state.exit_key, self) != MTASK_OK)
-            self->exit_seen = true; /* nobody would take it off the list: keep it off */
-        block->info.alive = true;
-        if (!self->exit_seen)
+        if (!self->exit_seen) /* otherwise nobody would take it off the list */
             mtask__ring_add(block);
     }
     mtask__thread_arrive(block);
     errno = saved;
-}
-
-/* The end of a thread, as the destructor of a per-thread value. Other destructors may still call
-   mtask, so the first call only asks for another one, after theirs. */
-static void mtask__thread_exit(void *value) {
-    mtask__thread_self *self = (mtask__thread_self *)value;
-    mtask__thread *block = self->thread;
-    if (!self->exit_seen) {
-        self->exit_seen = true;
-        if (mtask__os_key_set(mtask__state.exit_key, self) == MTASK_OK)
-            return;
-    }
-    self->task = NULL;
-    self->thread = NULL;
-    if (block == &self->foreign)
-        mtask__ring_remove(block);
-    else
-        mtask_future_release(&block->future);
-}
-
-static void mtask__thread_free(mtask_future *future) {
-    MTASK_FREE(future); /* the first member of its block */
 }
 
 static void mtask__alive_less(void) {
@@ -3345,10 +3333,42 @@ static void mtask__alive_less(void) {
         mtask__wake(&mtask__state.alive, INT_MAX, 0);
 }
 
+/* The last that a thread does with its block. */
+static void mtask__thread_leave(mtask__thread_self *self) {
+    mtask__thread *block = self->thread;
+    self->task = NULL;
+    self->thread = NULL;
+    if (block->info.foreign) {
+        mtask__ring_remove(block);
+        if (mtask__state.main == block) { /* it forked, and was the main thread since */
+            mtask__state.main_block.info = block->info;
+            mtask__state.main = &mtask__state.main_block;
+        }
+        return;
+    }
+    if (block->counted)
+        mtask__alive_less();
+    mtask_future_release(&block->future);
+}
+
+/* The end of a thread, as the destructor of a per-thread value. Other destructors may still call
+   mtask, so the first call only asks for another one, after theirs. */
+static void mtask__thread_exit(void *value) {
+    mtask__thread_self *self = (mtask__thread_self *)value;
+    if (!self->exit_seen) {
+        self->exit_seen = true;
+        if (mtask__exit_arm(self))
+            return;
+    }
+    mtask__thread_leave(self);
+}
+
+static void mtask__thread_free(mtask_future *future) {
+    MTASK_FREE(future); /* the first member of its block */
+}
+
 /* Runs in the new thread. */
 static void mtask__thread_main(mtask__thread *block) {
-    mtask__thread_self *self = mtask__me();
-    bool counted = block->counted;
     mtask_outcome outcome;
     mtask_word open = 0;
     if (mtask_future_begin(&block->future) == MTASK_OK) {
@@ -3358,12 +3378,8 @@ static void mtask__thread_main(mtask__thread *block) {
     } else {
         mtask__ring_remove(block); /* cancelled before it ran */
     }
-    if (counted)
-        mtask__alive_less();
     if (!mtask__cas(&block->reap, &open, MTASK__REAP_ENDED, ACQ_REL) && open == MTASK__REAP_SELF)
         mtask__os_thread_detach(block->handle); /* acq_rel: pairs with the claims in reap */
-    if (self->exit_seen)                        /* there will be no destructor to do it */
-        mtask_future_release(&block->future);
 }
 
 /* What the platform calls in the new thread. */
@@ -3372,10 +3388,11 @@ static void mtask__thread_entry(mtask__thread *block) {
     self->thread = block;
     self->task = &self->own;
     self->own.id = block->info.id;
-    self->exit_seen =
-        mtask__state.exit_key == 0 || mtask__os_key_set(mtask__state.exit_key, self) != MTASK_OK;
+    self->exit_seen = !mtask__exit_arm(self);
     mtask__thread_arrive(block);
     mtask__thread_main(block);
+    if (self->exit_seen) /* there will be no destructor to do it */
+        mtask__thread_leave(self);
 }
 
 static mtask__thread *mtask__thread_make(const mtask_thread_desc *desc, mtask_word references) {
@@ -3406,7 +3423,7 @@ static mtask_status mtask__thread_launch(const mtask_thread_desc *desc, bool han
     mtask_status status;
     if (block == NULL)
         return MTASK_NOMEM;
-    block->reap = handle ? 0 : MTASK__REAP_JOINER; /* a detached thread needs nobody */
+    block->reap = handle ? 0 : MTASK__REAP_GONE; /* a detached thread needs nobody */
     if (block->counted)
         mtask__add(&mtask__state.alive, 1, SEQ_CST);
     mtask__ring_add(block);
@@ -3480,15 +3497,27 @@ static void mtask__thread_unhold(mtask__thread *block) {
         mtask_future_release(&block->future);
 }
 
-/* The thread has finished its task: sees to it that the system's thread goes away, once. */
-static void mtask__thread_reap(mtask__thread *block) {
-    mtask_word reap = mtask__load(&block->reap, RELAXED); /* a guess that the CAS confirms */
-    while (reap == 0 || reap == MTASK__REAP_ENDED)
-        if (mtask__cas(&block->reap, &reap, MTASK__REAP_JOINER, ACQ_REL)) {
-            if (block->info.id >> 40 == mtask__state.nonce) /* not a thread of a parent process */
-                mtask__os_thread_join(block->handle);
-            return;
-        }
+static void mtask__thread_reap_now(mtask__thread *block) {
+    if (block->info.id >> 40 == mtask__state.nonce) /* not a thread of a parent process */
+        mtask__os_thread_join(block->handle);
+    if ((mtask__exchange(&block->reap, MTASK__REAP_GONE, ACQ_REL) & MTASK__REAP_WAITERS) != 0)
+        mtask__wake(&block->reap, INT_MAX, 0); /* acq_rel: pairs with the loads of the others */
+}
+
+/* The thread has finished its task: returns when the system's thread is gone, too. */
+static mtask_status mtask__thread_reap(mtask__thread *block, int64_t deadline) {
+    mtask_status status = MTASK_OK;
+    mtask_word reap = mtask__load(&block->reap, ACQUIRE); /* pairs with the exchange above */
+    while (reap == 0 || (reap & (MTASK__REAP_JOINER | MTASK__REAP_ENDED)) != 0) {
+        if (status != MTASK_OK)
+            return status;
+        if ((reap & MTASK__REAP_JOINER) != 0)
+            (void)mtask__sleep_on(&block->reap, reap, MTASK__REAP_WAITERS, deadline, 0, &status);
+        else if (mtask__cas(&block->reap, &reap, MTASK__REAP_JOINER, ACQ_REL))
+            mtask__thread_reap_now(block);
+        reap = mtask__load(&block->reap, ACQUIRE);
+    }
+    return MTASK_OK;
 }
 
 /* Takes the outcome into the handle, which lets go of the thread. */
@@ -3535,8 +3564,9 @@ MTASK_API mtask_status(mtask_thread_join)(mtask_thread *thread, mtask_outcome *o
         status = MTASK_DEADLOCK;
     else
         status = mtask__future_await(&block->future, deadline);
+    if (status == MTASK_OK)
+        status = mtask__thread_reap(block, deadline);
     if (status == MTASK_OK) {
-        mtask__thread_reap(block);
         mtask__thread_settle(thread, block);
         status = mtask__future_outcome(&block->future, outcome);
     }
@@ -3556,7 +3586,8 @@ MTASK_API mtask_status mtask_thread_detach(mtask_thread *thread) {
     if (block == NULL)
         return MTASK_INVALID;
     if (!mtask__cas(&block->reap, &open, MTASK__REAP_SELF, ACQ_REL) && open == MTASK__REAP_ENDED)
-        mtask__thread_reap(block); /* acq_rel: pairs with the end of mtask__thread_main */
+        (void)mtask__thread_reap(block,
+                                 MTASK_FOREVER); /* acq_rel: pairs with the end of its task */
     mtask__thread_unhold(block);
     return MTASK_OK;
 }
@@ -3849,18 +3880,24 @@ MTASK_API mtask_status mtask_timer_start(mtask_timer *timer, int64_t delay, mtas
     return status;
 }
 
-/* Waits, with the lock held on entry and on return, until the timer's function has returned. */
-static mtask_status mtask__timer_await(const mtask_timer *timer, int64_t deadline) {
+/* With the lock held: takes a pending timer out. */
+static bool mtask__timer_remove(mtask_timer *timer) {
+    if (!mtask_timer_is_pending(timer))
+        return false;
+    mtask__heap_remove(&mtask__state.timers, timer);
+    mtask__store(&timer->pending, 0, RELAXED); /* under the lock; is_pending is a hint */
+    mtask__alive_less();
+    return true;
+}
+
+/* With the lock held: lets go of it until a timer function has returned, or the time is up. */
+static mtask_status mtask__timer_await(int64_t deadline) {
     mtask__process *state = &mtask__state;
-    mtask_status status = MTASK_OK;
-    while (status == MTASK_OK && state->running == timer) {
-        mtask_word runs = mtask__load(&state->timer_runs, RELAXED); /* changed under the lock */
-        mtask__unlock(&state->timer_lock);
-        status = mtask__wait(&state->timer_runs, runs, deadline, 0);
-        mtask__lock(&state->timer_lock);
-        if (state->running != timer)
-            status = MTASK_OK;
-    }
+    mtask_word runs = mtask__load(&state->timer_runs, RELAXED); /* changed under the lock */
+    mtask_status status;
+    mtask__unlock(&state->timer_lock);
+    status = mtask__wait(&state->timer_runs, runs, deadline, 0);
+    mtask__lock(&state->timer_lock);
     return status;
 }
 
@@ -3873,15 +3910,15 @@ MTASK_API mtask_status mtask_timer_cancel(mtask_timer *timer, int64_t timeout) {
         return status;
     (void)mtask__me();
     mtask__lock(&state->timer_lock);
-    removed = mtask_timer_is_pending(timer);
-    if (removed) {
-        mtask__heap_remove(&state->timers, timer);
-        mtask__store(&timer->pending, 0, RELAXED); /* under the lock; is_pending is a hint */
-        mtask__alive_less();
+    removed = mtask__timer_remove(timer);
+    if (state->running == timer && mtask_task_id() == state->timer_task)
+        status = MTASK_DEADLOCK;
+    while (status == MTASK_OK && state->running == timer) {
+        status = mtask__timer_await(deadline);
+        if (state->running != timer)
+            status = MTASK_OK;
+        removed = mtask__timer_remove(timer) || removed; /* it may have started itself again */
     }
-    if (state->running == timer)
-        status = mtask_task_id() == state->timer_task ? MTASK_DEADLOCK
-                                                      : mtask__timer_await(timer, deadline);
     mtask__unlock(&state->timer_lock);
     return status == MTASK_OK && !removed ? MTASK_DONE : status;
 }
@@ -3910,7 +3947,7 @@ static void mtask__fork_parent(void) {
 static void mtask__fork_bury(mtask__thread *block) {
     mtask_word state = block->future.word & MTASK__FUTURE_STATE;
     block->info.alive = false;
-    block->reap = MTASK__REAP_JOINER;
+    block->reap = MTASK__REAP_GONE;
     memset(&block->future.lock, 0, sizeof block->future.lock);
     if (state < MTASK__FUTURE_FINISHED) {
         block->future.status = MTASK_BROKEN;
@@ -3948,6 +3985,10 @@ static void mtask__fork_child(void) {
     survivor->next = survivor->prev = survivor;
     state->threads = survivor;
     state->main = survivor;
+    if (!survivor->info.foreign) {
+        survivor->counted = false;              /* it is the main thread now, */
+        mtask_future_retain(&survivor->future); /* of which there is always a block */
+    }
     state->alive = 0;
     state->joiners = 0;
     while (state->timers != NULL) {
@@ -4699,19 +4740,20 @@ static bool mtask__read_file(const char *path, char *text, size_t size) {
 /* The quota in one folder of cgroup version 2 ("cpu.max": quota or "max", period) or 1 (a file
    each), as CPUs, rounded up; UINT_MAX if it sets none. */
 static unsigned mtask__cgroup_quota(const char *folder, bool v2) {
-    char path[1024];
+    char path[1024 + 32];
     char text[64];
     long long quota = -1;
     long long period = 0;
-    (void)snprintf(path, sizeof path, "%s/%s", folder, v2 ? "cpu.max" : "cpu.cfs_quota_us");
-    if (!mtask__read_file(path, text, sizeof text))
+    const char *file = v2 ? "cpu.max" : "cpu.cfs_quota_us";
+    if (snprintf(path, sizeof path, "%s/%s", folder, file) >= (int)sizeof path ||
+        !mtask__read_file(path, text, sizeof text))
         return UINT_MAX;
     if (v2) {
         if (sscanf(text, "%lld %lld", &quota, &period) != 2)
             return UINT_MAX;
     } else {
         quota = atoll(text);
-        (void)snprintf(path, sizeof path, "%s/cpu.cfs_period_us", folder);
+        memcpy(strrchr(path, '/'), "/cpu.cfs_period_us", sizeof "/cpu.cfs_period_us");
         period = mtask__read_file(path, text, sizeof text) ? atoll(text) : 0;
     }
     if (quota <= 0 || period <= 0)

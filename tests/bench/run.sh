@@ -1,0 +1,71 @@
+#!/bin/bash
+# run.sh [MODULE]: runs the benchmarks of one header (mtask, queue, ...) or of all, and draws them.
+#
+# Makes build/bench.tsv (figure, unit, ours, peer's name, peer, ratio; a line per figure and peer;
+# running one module replaces only its lines) and the chart build/bench.svg and .png.
+# CC and CFLAGS may be given; MTASK_BENCH_RUNS is the number of rounds (default 9).
+#
+# A module's benchmark is bench_MODULE.c. Its peers in other languages are peer_MODULE_NAME.EXT
+# beside it: built here as build/bench/peer_MODULE_NAME, a program that prints one number.
+set -eu
+cd "$(dirname "$0")/../.."
+OUT=build/bench
+CC=${CC:-gcc}
+mkdir -p "$OUT"
+
+# build_peer SOURCE PROGRAM: by the extension; a language that is not installed fails.
+build_peer() {
+    case $1 in
+    *.c) $CC -O2 -pthread -I. "$1" -o "$2" -lm ;;
+    *.cpp) "${CXX:-g++}" -O2 -pthread -I. "$1" -o "$2" ;;
+    *.go) go build -o "$2" "$1" ;;
+    *.rs) rustc -O -o "$2" "$1" ;;
+    *.py) command -v python3 >/dev/null && cp "$1" "$2" && chmod +x "$2" ;;
+    *.java) command -v java >/dev/null && printf 'exec java %s "$@"\n' "$1" >"$2" && chmod +x "$2" ;;
+    esac
+}
+
+build_peers() {
+    local source program
+    for source in tests/bench/peer_"$1"_*; do
+        [ -e "$source" ] || continue
+        program=$OUT/$(basename "${source%.*}")
+        [ "$program" -nt "$source" ] && continue
+        rm -f "$program"
+        build_peer "$source" "$program" || echo "missing: $source could not be built"
+    done
+}
+
+# run_module MODULE: its lines, with the columns for the chart, end up in build/bench/MODULE.tsv.
+run_module() {
+    local program=$OUT/bench_$1
+    build_peers "$1"
+    # -fno-plt or the like would favour one side: the flags are what a user types.
+    $CC -std=c11 -O2 ${CFLAGS:-} -pthread -I. "tests/bench/bench_$1.c" -o "$program" -lm
+    MTASK_BENCH_TSV=$OUT/$1.new "$program"
+    mv "$OUT/$1.new" "$OUT/$1.tsv"
+}
+
+if [ $# -gt 0 ]; then
+    modules=$1
+else
+    modules=$(ls tests/bench/bench_*.c | sed 's/.*bench_\(.*\)\.c/\1/')
+fi
+for module in $modules; do
+    if [ ! -e "tests/bench/bench_$module.c" ]; then
+        echo "run.sh: there is no tests/bench/bench_$module.c" >&2
+        exit 2
+    fi
+    run_module "$module"
+done
+
+cat "$OUT"/*.tsv >"$OUT/all"
+cut -f1-6 "$OUT/all" >build/bench.tsv
+echo "table: build/bench.tsv"
+if command -v gnuplot >/dev/null; then
+    rows=$(wc -l <"$OUT/all")
+    gnuplot -e "data='$OUT/all'; rows=$rows" tests/bench/chart.gp
+    echo "chart: build/bench.svg build/bench.png"
+else
+    echo "chart: missing, since gnuplot is not installed (make deps)"
+fi

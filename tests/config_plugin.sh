@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# config_plugin.sh - a program and the plugins it loads have each a copy of mtask: with -rdynamic
+# they share threads and tasks, without it locks, events, conditions and futures still work across.
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+# plugins NAME COMPILER FLAGS: builds program and plugin, and runs both ways of linking.
+plugins() {
+    local name=$1 cc=$2 dir=$OUT/$1
+    mkdir -p "$dir"
+    # shellcheck disable=SC2086 # lists of words
+    {
+        try "$name: plugin" $cc $WARN -pthread $3 -fPIC -shared -o "$dir/plugin.so" \
+            tests/plugin.c || return
+        try "$name: program" $cc $WARN -pthread $3 -c -o "$dir/main.o" tests/plugin_main.c || return
+        try "$name: link with -rdynamic" \
+            $cc -pthread $3 -rdynamic -o "$dir/together" "$dir/main.o" -ldl
+        try "$name: link without" $cc -pthread $3 -o "$dir/apart" "$dir/main.o" -ldl
+    }
+    cp "$dir/plugin.so" "$dir/other.so"
+    try "$name: together" "$dir/together" "$dir/plugin.so" together
+    try "$name: together, two plugins" "$dir/together" "$dir/plugin.so" together "$dir/other.so"
+    try "$name: apart" "$dir/apart" "$dir/plugin.so" apart
+    try "$name: apart, two plugins" "$dir/apart" "$dir/plugin.so" apart "$dir/other.so"
+}
+
+plugins gcc "gcc -std=c11" -O2
+plugins clang "clang -std=c11" -O2
+plugins posix "gcc -std=c11" "-O2 -DMTASK_FORCE_POSIX"
+plugins asan "gcc -std=c11" "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
+finish

@@ -1,0 +1,227 @@
+#!/usr/bin/env bash
+# Builds each example by the command in its first line, runs it, and compares what it prints with
+# the comment at its top. From the repository root: tests/examples.sh [name of an example ...]
+#
+# In that comment, `Output:` is followed by the expected lines, indented by two. There may be more:
+#   Output with ARGS:                  of a run with these arguments
+#   Output (any order):                the same lines, in whatever order
+#   Output (in order by first word):   the same lines, those that begin with the same word in order
+#   Output (patterns):                 extended regular expressions; each matches a line, in this
+#                                      order; other lines may stand between
+#   Exit: N                            the exit code, if it is not 0
+# Except in patterns, a number with a decimal point stands for any such number: a measured time.
+# Nothing may be printed to standard error.
+#
+# The examples sleep; here their seconds are hundredths (MTASK_EXAMPLE_SCALE). Where the order of
+# lines rests on sleeps, a busy machine can upset it; a failing example is run once more, ten times
+# slower.
+#
+# CC (default: cc) replaces the compiler, EXAMPLE_FLAGS is added to the command.
+set -u
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+passed=0
+failed=0
+
+# ---- what the comment says ----
+
+# Writes $tmp/N.want, N.args and N.kind for the Nth output in file $1, and prints how many.
+read_comment() {
+    rm -f "$tmp"/*.want "$tmp"/*.args "$tmp"/*.kind
+    awk -v dir="$tmp" '
+        !/^\/\// { exit }
+        /^\/\/ Output( with [^:(]+)?( \([^)]*\))?:$/ {
+            n++
+            args = kind = ""
+            if (match($0, / with [^:(]+/)) args = substr($0, RSTART + 6, RLENGTH - 6)
+            if (match($0, /\([^)]*\)/)) kind = substr($0, RSTART + 1, RLENGTH - 2)
+            print args > (dir "/" n ".args")
+            print kind > (dir "/" n ".kind")
+            printf "" > (dir "/" n ".want")
+            inside = 1
+            next
+        }
+        inside && /^\/\/   / { print substr($0, 6) > (dir "/" n ".want"); next }
+        { inside = 0 }
+        END { print n + 0 }' "$1"
+}
+
+exit_code() {
+    sed -n 's|^// Exit: \([0-9]*\)$|\1|p; /^[^\/]/q' "$1" | grep . || echo 0
+}
+
+# ---- comparing ----
+
+any_time() {
+    sed -E 's/[0-9]+\.[0-9]+/#.#/g' "$1"
+}
+
+match_patterns() {
+    awk 'NR == FNR { pattern[++n] = $0; next }
+         i < n && $0 ~ pattern[i + 1] { i++ }
+         END { if (i < n) { print "no line for: " pattern[i + 1]; exit 1 } }' "$1" "$2"
+}
+
+# compare KIND WANT GOT
+compare() {
+    case $1 in
+    '') diff <(any_time "$2") <(any_time "$3") ;;
+    'any order') diff <(any_time "$2" | sort) <(any_time "$3" | sort) ;;
+    'in order by first word')
+        diff <(any_time "$2" | sort -s -k1,1) <(any_time "$3" | sort -s -k1,1)
+        ;;
+    patterns) match_patterns "$2" "$3" ;;
+    *)
+        echo "the comment has an unknown kind of output: $1"
+        return 1
+        ;;
+    esac
+}
+
+# Each measured time in GOT is at least that of the same line in WANT.
+times_at_least() {
+    paste -d '|' <(sort "$1") <(sort "$2") | awk -F '|' '{
+        want = $1; got = $2
+        sub(/^[^.]*[^0-9.]/, "", want); sub(/^[^.]*[^0-9.]/, "", got)
+        if (got + 0 < want + 0) { print "too early: " $2 " (expected: " $1 ")"; exit 1 } }'
+}
+
+# ---- what only some examples need: check_NAME WANT GOT ----
+
+# The ends come in the order of the sleeps and joins; which thread begins first is left to chance.
+check_03_join() {
+    times_at_least "$1" "$2" &&
+        diff <(any_time "$1" | grep -v Begin) <(any_time "$2" | grep -v Begin)
+}
+
+check_20_timer() {
+    times_at_least "$1" "$2"
+}
+
+# As long as the longest, at least, and shorter than one after the other.
+check_04_download() {
+    awk '/It took/ { t = $(NF - 1); sum += t; if (t > longest) longest = t }
+         /In all/ { total = $(NF - 1) }
+         END { if (total < longest || total >= sum) {
+                 print "longest " longest ", in sequence " sum ", but in all " total; exit 1 } }' "$2"
+}
+
+check_05_crawl() {
+    awk '/pages in/ { total = $(NF - 1) }
+         END { if (total < 2 || total >= 6) { print "in all " total; exit 1 } }' "$2"
+}
+
+# The archive is whole and holds the file, also an empty one; an error is told by the exit code.
+check_06_async_zip() {
+    local zip=$tmp/test.zip
+    tail -n 1 "$2" | grep -q '^Main program waited' || return 1
+    unzip -tqq build/myarchive.zip && unzip -p build/myarchive.zip mtask.h | cmp - mtask.h ||
+        return 1
+    : >"$tmp/empty"
+    build/06_async_zip "$tmp/empty" "$zip" >"$tmp/out" && unzip -tqq "$zip" || return 1
+    head -c 200000 /dev/urandom >"$tmp/random"
+    build/06_async_zip "$tmp/random" "$zip" >"$tmp/out" && unzip -p "$zip" random |
+        cmp - "$tmp/random" || return 1
+    ! build/06_async_zip "$tmp/none" "$zip" >"$tmp/out" 2>"$tmp/err" &&
+        grep -q "^cannot zip $tmp/none" "$tmp/err"
+}
+
+# How many threads of process $1 run, or are ready to.
+ready_threads() {
+    cat /proc/"$1"/task/*/stat 2>"$tmp/err" | sed 's/.*) //' | grep -c '^R'
+}
+
+# At every look all loops run or are ready to, so nothing but other processes keeps them from their
+# cores. (The measured CPU time says less: it depends on the load of the machine.)
+check_07_busy_loop() {
+    local loops pid ready _
+    [ -d /proc/self/task ] || return 0
+    loops=$(sed -n 's/ busy threads.*//p' "$2")
+    MTASK_EXAMPLE_SCALE=0.3 build/07_busy_loop >"$tmp/out" &
+    pid=$!
+    sleep 0.5
+    for _ in 1 2 3 4 5; do
+        ready=$(ready_threads "$pid")
+        [ "$ready" -ge "$loops" ] || break
+    done
+    wait "$pid" && [ "$ready" -ge "$loops" ] && return 0
+    echo "$ready of $loops loops were running or ready"
+    return 1
+}
+
+# The lines named in the report are those that lock, and the cycle closes.
+check_15_deadlock() {
+    local line
+    while read -r line; do
+        sed -n "${line}p" examples/15_deadlock.c | grep -q 'mtask_mutex_lock(&lock_' && continue
+        echo "line $line does not lock"
+        return 1
+    done < <(sed -n 's/.*15_deadlock\.c:\([0-9]*\)$/\1/p' "$2")
+    awk '/ waits for / { waits[++n] = $1; lock[n] = $5 }
+         / holds it since / { holds[n] = $1 }
+         END { if (waits[1] != holds[2] || waits[2] != holds[1] || lock[1] == lock[2]) {
+                 print "that is no cycle"; exit 1 } }' "$2"
+}
+
+check_18_semaphore() {
+    local names
+    names=$(grep -E '^Thread-[0-9]+$' "$2" | sort -u | wc -l)
+    [ "$names" -eq 100 ] || {
+        echo "$names different names, not 100"
+        return 1
+    }
+}
+
+# ---- running ----
+
+# Runs output $3 of example $1 (exit code $2) at time scale $4; prints what is wrong.
+run_once() {
+    local name=$1 code=$2 n=$3 scale=$4 got=$tmp/got status
+    # shellcheck disable=SC2046  # the arguments are words
+    MTASK_EXAMPLE_SCALE=$scale timeout 60 "build/$name" $(cat "$tmp/$n.args") >"$got" 2>"$tmp/err"
+    status=$?
+    [ "$status" -eq 124 ] && echo "it hangs" && return 1
+    [ "$status" -eq "$code" ] || {
+        echo "exit code $status, not $code"
+        cat "$tmp/err"
+        return 1
+    }
+    [ -s "$tmp/err" ] && echo "on standard error:" && cat "$tmp/err" && return 1
+    compare "$(cat "$tmp/$n.kind")" "$tmp/$n.want" "$got" || return 1
+    ! declare -F "check_$name" >/dev/null || "check_$name" "$tmp/$n.want" "$got"
+}
+
+test_example() {
+    local file=$1 name=$2 command outputs code n
+    command=$(sed -n '1s|^// ||p' "$file")
+    command=${command/ cc / ${CC:-cc} ${EXAMPLE_FLAGS:-} }
+    sh -c "$command" || return 1
+    outputs=$(read_comment "$file")
+    [ "$outputs" -gt 0 ] || {
+        echo "the comment has no output"
+        return 1
+    }
+    code=$(exit_code "$file")
+    for n in $(seq "$outputs"); do
+        run_once "$name" "$code" "$n" 0.01 >"$tmp/first" 2>&1 && continue
+        run_once "$name" "$code" "$n" 0.1 && continue
+        echo "(run with '$(cat "$tmp/$n.args")')"
+        return 1
+    done
+}
+
+for file in examples/*.c; do
+    name=$(basename "$file" .c)
+    [ "$name" = pwc ] && continue # has a test of its own
+    [ $# -eq 0 ] || [[ " $* " == *" $name "* ]] || continue
+    if test_example "$file" "$name" >"$tmp/log" 2>&1; then
+        echo "ok    $name"
+        passed=$((passed + 1))
+    else
+        echo "FAIL  $name"
+        head -n 30 "$tmp/log" | sed 's/^/      /'
+        failed=$((failed + 1))
+    fi
+done
+echo "examples: $passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
