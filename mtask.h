@@ -1499,13 +1499,13 @@ struct mtask_future {
     void (*free_future)(mtask_future *future); /* frees the memory; NULL: MTASK_FREE */
 };
 
-/* What becomes of the system's thread. 0: nothing decided yet. */
+/* What becomes of the system's thread: bits of mtask__thread.reap. */
 enum {
-    MTASK__REAP_JOINER = 1,  /* somebody joins it now */
-    MTASK__REAP_SELF = 2,    /* it will let go of itself when it ends */
-    MTASK__REAP_ENDED = 4,   /* it has ended and leaves the rest to whoever comes */
-    MTASK__REAP_GONE = 8,    /* joined, or detached from the start */
-    MTASK__REAP_WAITERS = 16 /* beside JOINER: others wait for GONE */
+    MTASK__REAP_ARRIVED = 1, /* it runs: its handle is known */
+    MTASK__REAP_CLAIMED = 2, /* somebody joins it, or lets go of it, now */
+    MTASK__REAP_GONE = 4,    /* that has been done, or it was detached from the start */
+    MTASK__REAP_SELF = 8,    /* it was detached before it arrived, and will let go of itself */
+    MTASK__REAP_WAITERS = 16 /* somebody may be asleep until it has arrived, or is gone */
 };
 
 typedef struct mtask__thread {
@@ -1515,7 +1515,7 @@ typedef struct mtask__thread {
     mtask_thread_info info;
     mtask_fn fn;
     void *arg;
-    mtask__os_thread handle; /* set by the thread itself, before info.native_id */
+    mtask__os_thread handle; /* set by the thread itself, before ARRIVED */
     mtask_word reap;
     bool counted; /* in state.alive */
 } mtask__thread;
@@ -3370,7 +3370,6 @@ static void mtask__thread_free(mtask_future *future) {
 /* Runs in the new thread. */
 static void mtask__thread_main(mtask__thread *block) {
     mtask_outcome outcome;
-    mtask_word open = 0;
     if (mtask_future_begin(&block->future) == MTASK_OK) {
         (void)mtask__run(block->fn, block->arg, &outcome);
         mtask__ring_remove(block);
@@ -3378,18 +3377,22 @@ static void mtask__thread_main(mtask__thread *block) {
     } else {
         mtask__ring_remove(block); /* cancelled before it ran */
     }
-    if (!mtask__cas(&block->reap, &open, MTASK__REAP_ENDED, ACQ_REL) && open == MTASK__REAP_SELF)
-        mtask__os_thread_detach(block->handle); /* acq_rel: pairs with the claims in reap */
 }
 
 /* What the platform calls in the new thread. */
 static void mtask__thread_entry(mtask__thread *block) {
     mtask__thread_self *self = &mtask__self;
+    mtask_word reap;
     self->thread = block;
     self->task = &self->own;
     self->own.id = block->info.id;
     self->exit_seen = !mtask__exit_arm(self);
     mtask__thread_arrive(block);
+    reap = mtask__or(&block->reap, MTASK__REAP_ARRIVED, ACQ_REL); /* pairs with the loads in reap */
+    if ((reap & MTASK__REAP_SELF) != 0)
+        mtask__os_thread_detach(block->handle);
+    if ((reap & MTASK__REAP_WAITERS) != 0)
+        mtask__wake(&block->reap, INT_MAX, 0);
     mtask__thread_main(block);
     if (self->exit_seen) /* there will be no destructor to do it */
         mtask__thread_leave(self);
@@ -3497,27 +3500,53 @@ static void mtask__thread_unhold(mtask__thread *block) {
         mtask_future_release(&block->future);
 }
 
-static void mtask__thread_reap_now(mtask__thread *block) {
-    if (block->info.id >> 40 == mtask__state.nonce) /* not a thread of a parent process */
-        mtask__os_thread_join(block->handle);
-    if ((mtask__exchange(&block->reap, MTASK__REAP_GONE, ACQ_REL) & MTASK__REAP_WAITERS) != 0)
-        mtask__wake(&block->reap, INT_MAX, 0); /* acq_rel: pairs with the loads of the others */
+/* Claims the system's thread, if nobody has, to join it or to let go of it. */
+static bool mtask__thread_claim(mtask__thread *block, mtask_word reap) {
+    return (reap & ~(mtask_word)MTASK__REAP_WAITERS) == MTASK__REAP_ARRIVED &&
+           mtask__cas(&block->reap, &reap, reap | MTASK__REAP_CLAIMED, ACQ_REL);
+} /* acquire: pairs with the arrival, which published the handle */
+
+/* Whether it is a thread of this process; after a fork, those of the parent are not. */
+static bool mtask__thread_is_here(const mtask__thread *block) {
+    return block->info.id >> 40 == mtask__state.nonce;
 }
 
-/* The thread has finished its task: returns when the system's thread is gone, too. */
+static void mtask__thread_gone(mtask__thread *block) {
+    mtask_word reap = mtask__or(&block->reap, MTASK__REAP_GONE, ACQ_REL);
+    if ((reap & MTASK__REAP_WAITERS) != 0) /* release: pairs with the loads of those who wait */
+        mtask__wake(&block->reap, INT_MAX, 0);
+}
+
+/* The thread's future has ended: returns when the system's thread is gone, too. */
 static mtask_status mtask__thread_reap(mtask__thread *block, int64_t deadline) {
     mtask_status status = MTASK_OK;
-    mtask_word reap = mtask__load(&block->reap, ACQUIRE); /* pairs with the exchange above */
-    while (reap == 0 || (reap & (MTASK__REAP_JOINER | MTASK__REAP_ENDED)) != 0) {
+    mtask_word reap = mtask__load(&block->reap, ACQUIRE); /* pairs with mtask__thread_gone */
+    while ((reap & (MTASK__REAP_GONE | MTASK__REAP_SELF)) == 0) {
         if (status != MTASK_OK)
             return status;
-        if ((reap & MTASK__REAP_JOINER) != 0)
+        if (mtask__thread_claim(block, reap)) {
+            if (mtask__thread_is_here(block))
+                mtask__os_thread_join(block->handle);
+            mtask__thread_gone(block);
+        } else {
             (void)mtask__sleep_on(&block->reap, reap, MTASK__REAP_WAITERS, deadline, 0, &status);
-        else if (mtask__cas(&block->reap, &reap, MTASK__REAP_JOINER, ACQ_REL))
-            mtask__thread_reap_now(block);
+        }
         reap = mtask__load(&block->reap, ACQUIRE);
     }
     return MTASK_OK;
+}
+
+/* Lets go of the system's thread; if it has not arrived yet, it will do so itself. */
+static void mtask__thread_let_go(mtask__thread *block) {
+    mtask_word reap = mtask__load(&block->reap, ACQUIRE); /* pairs with its arrival */
+    while ((reap & MTASK__REAP_ARRIVED) == 0)
+        if (mtask__cas(&block->reap, &reap, reap | MTASK__REAP_SELF, ACQUIRE))
+            return;
+    if (mtask__thread_claim(block, reap)) {
+        if (mtask__thread_is_here(block))
+            mtask__os_thread_detach(block->handle);
+        mtask__thread_gone(block);
+    }
 }
 
 /* Takes the outcome into the handle, which lets go of the thread. */
@@ -3575,7 +3604,6 @@ MTASK_API mtask_status(mtask_thread_join)(mtask_thread *thread, mtask_outcome *o
 }
 
 MTASK_API mtask_status mtask_thread_detach(mtask_thread *thread) {
-    mtask_word open = 0;
     mtask__thread *block;
     mtask__lock(&thread->lock);
     block = thread->block;
@@ -3585,9 +3613,7 @@ MTASK_API mtask_status mtask_thread_detach(mtask_thread *thread) {
     mtask__unlock(&thread->lock);
     if (block == NULL)
         return MTASK_INVALID;
-    if (!mtask__cas(&block->reap, &open, MTASK__REAP_SELF, ACQ_REL) && open == MTASK__REAP_ENDED)
-        (void)mtask__thread_reap(block,
-                                 MTASK_FOREVER); /* acq_rel: pairs with the end of its task */
+    mtask__thread_let_go(block);
     mtask__thread_unhold(block);
     return MTASK_OK;
 }
@@ -3848,8 +3874,10 @@ static mtask_status mtask__timer_thread(void) {
     desc.name = "mtask-timers";
     desc.daemon = true;
     status = mtask__thread_launch(&desc, false, &block);
-    if (status == MTASK_OK)
-        mtask__state.timer_task = block->info.id; /* it never ends, so the block stays */
+    if (status == MTASK_OK) { /* it never ends, so the block stays */
+        mtask__state.timer_task = block->info.id;
+        block->counted = true; /* for mtask_thread_join_all in a timer's function: that timer */
+    }
     return status;
 }
 
@@ -4539,15 +4567,8 @@ static mtask_status mtask__os_robust_init(mtask_shared_mutex *mutex) {
     return error == ENOTSUP ? MTASK_UNSUPPORTED : mtask__posix_status(error);
 }
 
-static mtask_status mtask__os_robust_deinit(mtask_shared_mutex *mutex) {
-    int error = pthread_mutex_trylock(mtask__robust(mutex)); /* destroy does not tell */
-    if (error != 0 && error != EOWNERDEAD && error != ENOTRECOVERABLE)
-        return MTASK_INVALID;
-    if (error != ENOTRECOVERABLE)
-        (void)pthread_mutex_unlock(mtask__robust(mutex));
-    return pthread_mutex_destroy(mtask__robust(mutex)) == 0 ? MTASK_OK : MTASK_INVALID;
-}
-
+/* A deadline of 0 only tries; pthread_mutex_trylock will not do, since glibc's leaves a mutex that
+   is not recoverable locked (it returns ENOTRECOVERABLE with the lock held). */
 static int mtask__robust_lock_until(pthread_mutex_t *mutex, int64_t deadline) {
     struct timespec until = mtask__posix_time(deadline);
 #  if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
@@ -4562,10 +4583,17 @@ static int mtask__robust_lock_until(pthread_mutex_t *mutex, int64_t deadline) {
 #  endif
 }
 
+static mtask_status mtask__os_robust_deinit(mtask_shared_mutex *mutex) {
+    int error = mtask__robust_lock_until(mtask__robust(mutex), 0); /* destroy does not tell */
+    if (error != 0 && error != EOWNERDEAD && error != ENOTRECOVERABLE)
+        return MTASK_INVALID;
+    if (error != ENOTRECOVERABLE)
+        (void)pthread_mutex_unlock(mtask__robust(mutex));
+    return pthread_mutex_destroy(mtask__robust(mutex)) == 0 ? MTASK_OK : MTASK_INVALID;
+}
+
 static mtask_status mtask__os_robust_lock(mtask_shared_mutex *mutex, int64_t deadline) {
     pthread_mutex_t *robust = mtask__robust(mutex);
-    if (deadline == 0)
-        return mtask__posix_status(pthread_mutex_trylock(robust));
     if (deadline == MTASK_FOREVER)
         return mtask__posix_status(pthread_mutex_lock(robust));
     return mtask__posix_status(mtask__robust_lock_until(robust, deadline));

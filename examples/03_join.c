@@ -74,6 +74,8 @@ int main(int argc, char **argv) {
     if (strcmp(where, "last") == 0)
         MUST(mtask_thread_join(&threads[1], NULL, MTASK_FOREVER));
     printf("all over (%.1f s)\n", seconds_since(began));
+    for (int i = 0; i < 2; i++)
+        (void)mtask_thread_detach(&threads[i]); /* refused if it was joined: nothing is left */
     MUST(mtask_thread_join_all(MTASK_FOREVER));
     return 0;
 }

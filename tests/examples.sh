@@ -18,6 +18,8 @@
 #
 # CC (default: cc) replaces the compiler, EXAMPLE_FLAGS is added to the command.
 set -u
+# Under TSan a program sleeps for a second before it exits, in which a daemon thread goes on.
+export TSAN_OPTIONS="atexit_sleep_ms=0${TSAN_OPTIONS:+:$TSAN_OPTIONS}"
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 passed=0
@@ -34,6 +36,7 @@ read_comment() {
             n++
             args = kind = ""
             if (match($0, / with [^:(]+/)) args = substr($0, RSTART + 6, RLENGTH - 6)
+            sub(/ $/, "", args)
             if (match($0, /\([^)]*\)/)) kind = substr($0, RSTART + 1, RLENGTH - 2)
             print args > (dir "/" n ".args")
             print kind > (dir "/" n ".kind")

@@ -4,6 +4,9 @@
 # MTASK_TEST_SEED chooses the random texts. Needs coreutils, findutils, awk; util-linux for the
 # terminal and the other user.
 set -u
+if [ -z "${PWC_TIMEOUT-}" ]; then # what hangs has failed
+    PWC_TIMEOUT=300 exec timeout 300 "$0" "$@"
+fi
 export LC_ALL=C
 cd "$(dirname "$0")/.." || exit 1
 flags="$*"
@@ -11,6 +14,7 @@ seed=${MTASK_TEST_SEED:-$$}
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 1' HUP INT TERM
+trap '' PIPE
 chmod 755 "$dir"
 passed=0
 failed=0
@@ -139,7 +143,6 @@ tree 'no file' all "$dir/tree/empty"
 find "$dir/tree/link to directory/" -type f -print0 | sort -z >"$dir/list"
 against 'tree behind a link' "$dir/list" '' "$dir/tree/link to directory/"
 
-noise 2000 "$(awk 'BEGIN { for (i = 0; i < 256; i++) printf "%03o ", i }')" >"$dir/tree/binary"
 noise 2000 '000 001 040 141' >"$dir/tree/a b/nuls"
 noise 2000 '303 251 240 040 012' >"$dir/tree/accents"
 for i in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do # every length about a multiple of 16
@@ -147,6 +150,12 @@ for i in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do # every length about a multiple of 
         noise "$(printf '%d' "0x$length$i")" '000 141 040 012 200' >"$dir/tree/length $length$i"
     done
 done
+every=$(awk 'BEGIN { for (i = 0; i < 256; i++) printf "%03o ", i }')
+noise 2000 "$every" >"$dir/tree/binary"
+for byte in $every; do
+    # shellcheck disable=SC2059
+    printf " \\$byte a\\$byte\\$byte"
+done >"$dir/tree/every byte"
 tree 'binary' "$options" "$dir/tree"
 tree '/usr/include' "$options" /usr/include
 
@@ -235,14 +244,11 @@ files 'big texts' 'all -l -w -c' "$dir/big/words" "$dir/big/one word, one line" 
 } >"$dir/big/zeros in words"
 tree 'big files' "$(echo "$options" | cut -d ' ' -f 1-3)" "$dir/big"
 
-truncate -s 4200M "$dir/huge" # sparse; wc would take a minute for its words
+truncate -s 4100M "$dir/huge" # sparse; wc would take half a minute
 printf ' one two\n' >>"$dir/huge"
-wc -lc "$dir/huge" >"$dir/want"
-"$pwc" -lc "$dir/huge" >"$dir/got" 2>&1
+echo "         1          2 4299161609 $dir/huge" >"$dir/want"
+"$pwc" "$dir/huge" >"$dir/got" 2>&1
 equal 'huge file' "$dir/want" "$dir/got"
-echo "2 $dir/huge" >"$dir/want"
-"$pwc" -w "$dir/huge" >"$dir/got" 2>&1
-equal 'huge file: words' "$dir/want" "$dir/got"
 rm "$dir/huge"
 rm -r "$dir/big"
 
