@@ -1421,6 +1421,8 @@ MTASK__OS_API void mtask__os_lock_release(mtask__os_lock *lock);
 MTASK__OS_API void mtask__os_call_once(mtask__os_once *once, void (*fn)(void));
 /* CPUs that this process may use, at least 1. */
 MTASK__OS_API unsigned mtask__os_cpu_count(void);
+/* Whether the machine runs several threads at once. */
+MTASK__OS_API bool mtask__os_is_parallel(void);
 /* Starts a thread that calls mtask__thread_entry(block). MTASK_NOMEM, MTASK_SYSTEM,
    MTASK_UNSUPPORTED. */
 MTASK__OS_API mtask_status mtask__os_thread_start(struct mtask__thread *block,
@@ -1610,7 +1612,7 @@ static void mtask__process_init(void) {
     mtask__process *state = &mtask__state;
     mtask__thread *block = &state->main_block;
     state->nonce = mtask__os_nonce() & 0xffffff;
-    state->spin = mtask__os_cpu_count() > 1 ? MTASK_SPIN : 0;
+    state->spin = mtask__os_is_parallel() ? MTASK_SPIN : 0;
     for (int i = 0; i < MTASK__BUCKETS; i++)
         mtask__os_lock_init(&state->buckets[i].lock);
     if (mtask__os_key_create(&state->exit_key, mtask__thread_exit) != MTASK_OK)
@@ -1778,8 +1780,8 @@ static unsigned mtask__spin_limit(const mtask__thread_self *self) {
     return limit < most ? limit : most;
 }
 
-static void mtask__spin_learn(mtask__thread_self *self, unsigned turns) {
-    self->spin = (7 * self->spin + turns) / 8;
+static void mtask__spin_learn(mtask__thread_self *self, bool paid, unsigned turns) {
+    self->spin = (7 * self->spin + (paid ? turns : 0)) / 8;
 }
 
 /* The sleep of every primitive whose word says by a flag that somebody may be asleep. Sets `flag`
@@ -2025,7 +2027,7 @@ static bool mtask__mutex_spin(mtask_mutex *mutex, mtask_word *word) {
         *word = mtask__load(&mutex->word, RELAXED); /* a guess that the CAS confirms */
         taken = mtask__mutex_take(mutex, word, 0);
     }
-    mtask__spin_learn(self, turns);
+    mtask__spin_learn(self, taken, turns);
     return taken;
 }
 
@@ -3008,13 +3010,19 @@ MTASK_API void mtask_future_release(mtask_future *future) {
 static mtask_status mtask__future_move(mtask_future *future, unsigned from, mtask_word to,
                                        mtask_word *word) {
     *word = mtask__load(&future->word, RELAXED); /* a guess that the CAS confirms */
-    do {
+    for (;;) {
         mtask_word state = *word & MTASK__FUTURE_STATE;
-        if ((from >> state & 1) == 0)
+        if (state ==
+            MTASK__FUTURE_SETTING) { /* about to end: then it will be done for the caller */
+            mtask__os_yield();
+            *word = mtask__load(&future->word, ACQUIRE); /* pairs with mtask__future_finish */
+        } else if ((from >> state & 1) == 0) {
             return state == MTASK__FUTURE_CANCELED ? MTASK_CANCELED : MTASK_INVALID;
-    } while (!mtask__cas(&future->word, word, (*word & ~(mtask_word)MTASK__FUTURE_STATE) | to,
-                         ACQ_REL)); /* release: pairs with the acquire of those who wait */
-    return MTASK_OK;
+        } else if (mtask__cas(&future->word, word, (*word & ~(mtask_word)MTASK__FUTURE_STATE) | to,
+                              ACQ_REL)) {
+            return MTASK_OK; /* release: pairs with the acquire of those who wait */
+        }
+    }
 }
 
 /* Those who wait, listen or left a callback learn that the future has ended. `word` is what its
@@ -3305,7 +3313,7 @@ static bool mtask__exit_arm(mtask__thread_self *self) {
 }
 
 /* A thread that mtask did not start is seen for the first time. */
-static void mtask__thread_enter(mtask__thread_self *self) {
+static __attribute__((noinline)) void mtask__thread_enter(mtask__thread_self *self) {
     bool main = mtask__os_thread_is_main() && mtask__state.main == &mtask__state.main_block;
     mtask__thread *block = main ? &mtask__state.main_block : &self->foreign;
     int saved = errno;
@@ -4017,8 +4025,8 @@ static void mtask__fork_child(void) {
         survivor->counted = false;              /* it is the main thread now, */
         mtask_future_retain(&survivor->future); /* of which there is always a block */
     }
-    state->alive = 0;
-    state->joiners = 0;
+    mtask__store(&state->alive, 0, RELAXED); /* there is one thread: pairs with none */
+    mtask__store(&state->joiners, 0, RELAXED);
     while (state->timers != NULL) {
         mtask_timer *timer = state->timers;
         mtask__heap_remove(&state->timers, timer);
@@ -4031,11 +4039,11 @@ static void mtask__fork_child(void) {
         mtask__os_lock_init(&state->buckets[i].lock);
     }
 # if MTASK_DEBUG
-    state->debug_lock.word = 0;
+    mtask__store(&state->debug_lock.word, 0, RELAXED);
     state->blocked = NULL;
 # endif
-    state->lock.word = 0; /* held since mtask__fork_prepare */
-    state->timer_lock.word = 0;
+    mtask__store(&state->lock.word, 0, RELAXED); /* held since mtask__fork_prepare */
+    mtask__store(&state->timer_lock.word, 0, RELAXED);
 }
 
 /* ---- >>debug ---- */
@@ -4450,6 +4458,10 @@ static int64_t mtask__os_now(void) {
 
 static void mtask__os_yield(void) {
     (void)sched_yield();
+}
+
+static bool mtask__os_is_parallel(void) {
+    return sysconf(_SC_NPROCESSORS_ONLN) > 1;
 }
 
 static void mtask__os_call_once(mtask__os_once *once, void (*fn)(void)) {

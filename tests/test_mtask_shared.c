@@ -814,7 +814,8 @@ END_TEST
 static void wait_in_storm(world *all, int index) {
     testing_random random = testing_random_make(all->seed, (unsigned)index);
     while (get(&all->counters[0]) == 0) {
-        mtask_status status = mtask_event_wait(&all->event, random_timeout(&random));
+        int64_t timeout = testing_below(&random, 2) == 0 ? MTASK_FOREVER : random_timeout(&random);
+        mtask_status status = mtask_event_wait(&all->event, timeout);
         testing_check(status == MTASK_OK || status == MTASK_TIMEOUT);
     }
 }
@@ -832,9 +833,8 @@ START_TEST(event_outlives_kills_at_random_moments) {
     for (int round = 0; round < testing_scale(100); round++) {
         uint64_t which = testing_below(&random, 3);
         mtask_sleep((int64_t)testing_below(&random, MTASK_MS(3)));
-        mtask_event_set(&all->event);
+        set_event(all);
         slay(pids[which]);
-        mtask_event_clear(&all->event);
         pids[which] = spawn(wait_in_storm, all, round + 3);
     }
     add(&all->counters[0], 1);
