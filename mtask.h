@@ -61,8 +61,8 @@
      >>config  >>status  >>time  >>words  >>mutex  >>rmutex  >>shared-mutex  >>condition
      >>semaphore  >>event  >>barrier  >>rwlock  >>once  >>waitgroup  >>task  >>future  >>thread
      >>local  >>timer  >>debug  >>guard  >>siblings
-     implementation: >>state  >>contract  >>wait  >>park  >>listener and the same tags again
-     platforms: >>linux  >>posix
+     implementation: >>contract  >>state  >>wait  >>park  >>listener  >>fork and the same again
+     platforms: >>posix  >>posix-wait  >>linux  >>linux-wait
 
    OPTIONS (define them before the include, the same in every file)
      MTASK_STATIC           every function static: mtask in one file only
@@ -1354,8 +1354,8 @@ extern "C" {
 
 /* The platforms below define the types mtask__os_lock, mtask__os_thread, mtask__os_once (with its
    initialiser all zero) and MTASK__HAS_SHARED (whether MTASK_SHARED works), and these functions.
-   With MTASK_PLATFORM_CUSTOM you write them, in the file MTASK_PLATFORM_CUSTOM names or in another
-   file; statuses as said, errno for MTASK_SYSTEM. */
+   With MTASK_PLATFORM_CUSTOM you write them, in the file that defines MTASK_IMPLEMENTATION, after
+   the include; statuses as said, errno for MTASK_SYSTEM. */
 
 # if defined(MTASK_PLATFORM_CUSTOM)
 #  define MTASK__LINUX  0
@@ -1401,6 +1401,9 @@ typedef pthread_mutex_t mtask__os_lock;
 # endif
 
 struct mtask__thread;
+
+/* What a new thread has to call, once. */
+MTASK_API void mtask__thread_entry(struct mtask__thread *block);
 
 /* Monotonic nanoseconds, or -1. */
 MTASK__OS_API int64_t mtask__os_now(void);
@@ -3388,7 +3391,7 @@ static void mtask__thread_main(mtask__thread *block) {
 }
 
 /* What the platform calls in the new thread. */
-static void mtask__thread_entry(mtask__thread *block) {
+MTASK_API void mtask__thread_entry(mtask__thread *block) {
     mtask__thread_self *self = &mtask__self;
     mtask_word reap;
     self->thread = block;

@@ -84,7 +84,7 @@ struct job {
     struct part *parts;   /* an stb_ds array, in the order of the output */
     int width;            /* of a number */
     int64_t total[KINDS]; /* of the files reported */
-    mtask_mutex lock;     /* guards what follows */
+    mtask_mutex lock;     /* guards what follows; zeroed, it is ready */
     size_t next;          /* the first part that nobody has taken */
     int64_t files_done, bytes_done;
 };
@@ -192,7 +192,7 @@ static void list_path(struct job *job, const char *path) {
               by_name_and_offset);
 }
 
-/* ---- counting ---- */
+/* ---- counting: 16 bytes at a time; zeros follow the text up to a multiple of that ---- */
 
 typedef uint8_t bytes16 __attribute__((vector_size(16)));
 typedef uint64_t halves __attribute__((vector_size(16)));
@@ -202,7 +202,6 @@ static int64_t sum_of_bytes(uint64_t x) {
     return (int64_t)((x * UINT64_C(0x0101010101010101)) >> 56);
 }
 
-/* Both look at 16 bytes at a time: zeros follow the text up to a multiple of that. */
 static int64_t count_lines(const unsigned char *text, size_t size) {
     int64_t lines = 0;
     for (size_t i = 0; i < size; i += 16) {
@@ -214,13 +213,14 @@ static int64_t count_lines(const unsigned char *text, size_t size) {
     return lines;
 }
 
-/* Counts the words that end in the text. *in_word: whether one goes on at its begin; then, at its
-   end.
+/* Counts the words that end in the text. *in_word tells whether a word goes on where the text
+   begins and, afterwards, where it ends.
 
-   Take eight bytes as one number, the first lowest: 255 for each that is no white space. Add 255
-   for each that is printable, and *in_word. That makes a carry from each word's first printable
-   byte to its end, where it becomes a 1 in place of the space, or leaves the number at the top and
-   is the next *in_word. */
+   The addition below finds the words of eight bytes at once. One number has 255 for each byte that
+   is no white space, the first byte lowest, the other 255 for each printable byte; and *in_word is
+   added. So a carry runs from the first printable byte of a word to the word's end: there it
+   becomes a 1 in place of the space; or it leaves the number at the top, and is the next *in_word.
+ */
 static int64_t count_words(const unsigned char *text, size_t size, bool *in_word) {
     int64_t words = 0;
     uint64_t carry = *in_word;

@@ -4,7 +4,8 @@
 #
 # Each configuration compiles tests/mtask_impl.c and every tests/test_*.c, links each pair, runs it.
 # TESTS="mutex cond" in the environment takes only the tests/test_*.c whose names hold one of these
-# words. A line for each configuration; last, "N passed, N failed".
+# words; TIMES=1 prints how long each takes. A line for each configuration; last, "N passed, N
+# failed".
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -91,7 +92,7 @@ compile_test() {
 
 # run_test FILE: runs $DIR/NAME, if it was made, and writes "PASSED FAILED".
 run_test() {
-    local name log line status
+    local name log line status start=$EPOCHREALTIME
     name=$(basename "$1" .c)
     log=$DIR/$name.log
     [ -e "$DIR/$name.result" ] && return 0
@@ -105,8 +106,9 @@ run_test() {
             printf "exit code %d without a failed test\n", status >"/dev/stderr" }
         if (checks == 0) { checks = bad = 1 }
         print checks - bad, bad }' >"$DIR/$name.result" 2>>"$log"
+    [ -z "${TIMES:-}" ] || printf '    %-32s %7.1f s\n' "$name" "$(since "$start")"
 }
-export -f standalone compile_test run_test
+export -f since standalone compile_test run_test
 
 # selected: the test files that TESTS admits.
 selected() {
@@ -124,6 +126,7 @@ selected() {
 find_runner() {
     RUNNER=
     case $FLAGS in *-fsanitize=thread*) ;; *) return ;; esac
+    # shellcheck disable=SC2086 # a list of words
     echo 'int main(void) { return 0; }' | $TEST_CC -fsanitize=thread -x c -o "$DIR/tsan" - &&
         ! "$DIR/tsan" >/dev/null 2>&1 && setarch -R "$DIR/tsan" >/dev/null 2>&1 &&
         RUNNER="setarch -R"
@@ -131,7 +134,7 @@ find_runner() {
 
 # run_config LINE: compiles and runs one configuration.
 run_config() {
-    local name factor start=$EPOCHREALTIME passed=0 failed=0 file p f
+    local name factor start=$EPOCHREALTIME passed=0 failed=0 file files p f
     IFS='|' read -r name IMPL_CC TEST_CC FLAGS factor <<<"$1"
     name=$(trim "$name") IMPL_CC=$(trim "$IMPL_CC") factor=$(trim "$factor")
     DIR=$OUT/$name LINK_LIBS=
@@ -147,9 +150,11 @@ run_config() {
         record "$name" 0 1 "$(since "$start")"
         return
     fi
-    selected | xargs -P "$JOBS" -I{} bash -c 'compile_test {}'
-    selected | xargs -P 2 -I{} bash -c 'run_test {}'
-    for file in $(selected); do
+    files=$(selected)
+    [ -n "$files" ] || return
+    xargs -P "$JOBS" -I{} bash -c 'compile_test {}' <<<"$files"
+    xargs -P 2 -I{} bash -c 'run_test {}' <<<"$files"
+    for file in $files; do
         file=$DIR/$(basename "$file" .c)
         read -r p f <"$file.result"
         passed=$((passed + p)) failed=$((failed + f))
@@ -183,7 +188,7 @@ run_stage() {
     [ $status = 0 ] || [ "$failed" != 0 ] || failed=1
     echo "$passed $failed $(since "$start")" >"$OUT/$1.result"
 }
-export -f since stage_command run_stage
+export -f stage_command run_stage
 
 # run_stages AT-ONCE NAME...: runs stages, that many at once, then prints their summary lines.
 run_stages() {
