@@ -577,11 +577,9 @@ MTASK_API uint64_t mtask_task_id(void);
 typedef struct mtask_barrier {
     mtask_mutex lock; /* guards the plain fields */
     mtask_word word;  /* where the parties wait; see the implementation */
+    mtask_word now;   /* what the word says, or is about to say */
     uint32_t parties; /* how many must meet */
     uint32_t arrived; /* how many have arrived in this round */
-    uint32_t leaving; /* how many have still to leave a broken round */
-    mtask_word round; /* how many rounds there were before this one */
-    mtask_word flags; /* broken, or being reset */
     mtask_fn action;  /* run by the last to arrive, before the others go on */
     void *arg;        /* for the action */
 } mtask_barrier;
@@ -1534,7 +1532,8 @@ typedef struct mtask__thread_self {
     uint64_t next_serial;  /* numbers set aside for its tasks */
     uint64_t last_serial;
     unsigned spin;  /* how long it had to spin lately: see mtask__spin_limit */
-    bool exit_seen; /* its destructors have begun to run */
+    bool exit_seen; /* its destructors have begun to run, or will not */
+    bool left;      /* it has said farewell */
 } mtask__thread_self;
 
 # define MTASK__BUCKETS 256
@@ -2508,20 +2507,17 @@ MTASK_API mtask_status mtask__event_wait_slow(mtask_event *event, int64_t timeou
 
 /* ---- >>barrier ---- */
 
-/* The plain fields, and `round` most of all, say under the lock what is so; the word repeats it for
-   those who sleep on it:
-     bit 0      BROKEN     no meeting until a reset
-     bit 1      RESETTING  a reset waits until all have left the broken round
-     bits 2-30  the round that is going on
+/* The plain fields say under the lock what is so; the word repeats it for those who sleep on it:
+     bit 0      BROKEN: no meeting until a reset
+     bits 1-8   whether the last 8 rounds ended by a reset; bit 1 the last one
+     bits 9-30  number of the round that is going on
      bit 31     SHARED
    The last to arrive goes on to the next round under the lock, lets go of it, and only then changes
-   the word: that is the last it touches, so the parties may free the barrier when they meet. Who
-   leaves a broken round counts itself out under the lock. */
-enum { MTASK__BARRIER_BROKEN = 1, MTASK__BARRIER_RESETTING = 2, MTASK__BARRIER_ROUND = 4 };
-
-static mtask_word mtask__barrier_round(mtask_word word) {
-    return (word & ~MTASK__SHARED) / MTASK__BARRIER_ROUND;
-}
+   the word: that is the last it touches. A waiter whose round is over learns all it needs from the
+   word, and touches nothing more. So the parties may free the barrier when they have met. */
+# define MTASK__BARRIER_BROKEN  ((mtask_word)1)
+# define MTASK__BARRIER_HISTORY ((mtask_word)0x1fe)
+# define MTASK__BARRIER_ROUND   ((mtask_word)0x200)
 
 MTASK_API mtask_status mtask_barrier_init(mtask_barrier *barrier, uint32_t parties, mtask_fn action,
                                           void *arg, int flags) {
@@ -2535,119 +2531,127 @@ MTASK_API mtask_status mtask_barrier_init(mtask_barrier *barrier, uint32_t parti
     barrier->action = action;
     barrier->arg = arg;
     (void)mtask__init_word(&barrier->word, flags);
+    barrier->now = barrier->word;
     return mtask_mutex_init(&barrier->lock, flags);
 }
 
-/* Says round and flags in the word; never an older round than it says already, since the last of
-   one round may be overtaken by the last of the next. Wakes all. */
-static void mtask__barrier_publish(mtask_barrier *barrier, mtask_word round, mtask_word flags) {
+/* How many rounds `now` is ahead of `then`; negative: behind. */
+static int32_t mtask__barrier_ahead(mtask_word now, mtask_word then) {
+    return (int32_t)((now - then) << 1) / (int32_t)(MTASK__BARRIER_ROUND << 1);
+}
+
+/* The word without what is not its round: two of these differ by whole rounds. */
+static mtask_word mtask__barrier_round(mtask_word word) {
+    return word & ~(MTASK__SHARED | MTASK__BARRIER_HISTORY | MTASK__BARRIER_BROKEN);
+}
+
+/* With the lock held: the next round begins; the last one ended by a reset, or not. */
+static void mtask__barrier_advance(mtask_barrier *barrier, bool reset) {
+    mtask_word now = barrier->now;
+    mtask_word history = ((now & MTASK__BARRIER_HISTORY) << 1 | (reset ? 2 : 0));
+    mtask_word round = mtask__barrier_round(mtask__barrier_round(now) + MTASK__BARRIER_ROUND);
+    barrier->now = (now & MTASK__SHARED) | round | (history & MTASK__BARRIER_HISTORY);
+    barrier->arrived = 0;
+}
+
+/* Puts `now` into the word, unless that says it, or more, already: the last of one round, who no
+   longer has the lock, may be overtaken by others. Wakes all. */
+static void mtask__barrier_publish(mtask_barrier *barrier, mtask_word now) {
     mtask_word word = mtask__load(&barrier->word, RELAXED); /* a guess that the CAS confirms */
-    mtask_word next;
     do {
-        mtask_word ahead = (round - mtask__barrier_round(word)) << 3; /* signed, of 29 bits */
-        if (ahead > MTASK__SHARED || (ahead == 0 && flags == 0))
-            return; /* others have said so, or more, already */
-        next = (word & MTASK__SHARED) | (round * MTASK__BARRIER_ROUND & ~MTASK__SHARED) | flags;
+        int32_t ahead = mtask__barrier_ahead(mtask__barrier_round(now), mtask__barrier_round(word));
+        if (ahead < 0 || (ahead == 0 && (now & MTASK__BARRIER_BROKEN) == 0))
+            return;
     } while (
-        !mtask__cas(&barrier->word, &word, next, RELEASE)); /* pairs with the waiters' acquire */
-    mtask__wake(&barrier->word, INT_MAX, mtask__flags_of(word));
+        !mtask__cas(&barrier->word, &word, now, RELEASE)); /* pairs with the waiters' acquire */
+    mtask__wake(&barrier->word, INT_MAX, mtask__flags_of(now));
 }
 
 /* With the lock held: nobody meets in this round any more. */
 static void mtask__barrier_break(mtask_barrier *barrier) {
-    if (barrier->flags != 0)
-        return;
-    barrier->leaving = barrier->arrived;
     barrier->arrived = 0;
-    barrier->flags = MTASK__BARRIER_BROKEN;
-    mtask__barrier_publish(barrier, barrier->round, barrier->flags);
+    barrier->now |= MTASK__BARRIER_BROKEN;
+    mtask__barrier_publish(barrier, barrier->now);
 }
 
-/* With the lock held: when a reset is wanted and the broken round is empty, begins the next. */
-static void mtask__barrier_renew(mtask_barrier *barrier) {
-    if (barrier->leaving > 0 || (barrier->flags & MTASK__BARRIER_RESETTING) == 0)
-        return;
-    barrier->flags = 0;
-    barrier->round++;
-    mtask__barrier_publish(barrier, barrier->round, 0);
+/* How the round of `mine` ended, or MTASK_EMPTY: it goes on. Beyond the history it is said to be
+   broken; only with more tasks than parties can anybody be so late. */
+static mtask_status mtask__barrier_verdict(mtask_word word, mtask_word mine) {
+    int32_t ahead = mtask__barrier_ahead(mtask__barrier_round(word), mtask__barrier_round(mine));
+    if (ahead == 0)
+        return (word & MTASK__BARRIER_BROKEN) != 0 ? MTASK_BROKEN : MTASK_EMPTY;
+    if (ahead < 0) /* the word does not say yet what `now` does */
+        return MTASK_EMPTY;
+    return ahead > 8 || (word >> ahead & 1) != 0 ? MTASK_BROKEN : MTASK_OK;
 }
 
-/* With the lock held: the caller leaves the broken round; lets go of the lock. */
-static void mtask__barrier_leave(mtask_barrier *barrier) {
-    barrier->leaving--;
-    mtask__barrier_renew(barrier);
-    (void)(mtask_mutex_unlock)(&barrier->lock);
-}
-
-/* Waits, with the lock held on entry and on return, until the caller can arrive: not while a broken
-   round empties, nor while the parties of a full round are busy with the action. */
+/* Waits, with the lock held on entry and on return, until the caller can arrive: not while the
+   parties of a full round are busy with the action. */
 static mtask_status mtask__barrier_enter(mtask_barrier *barrier, int64_t deadline) {
     mtask_status status = MTASK_OK;
-    for (;;) {
+    while (status == MTASK_OK) {
         mtask_word word = mtask__load(&barrier->word, RELAXED); /* read under the lock */
-        if (barrier->flags == MTASK__BARRIER_BROKEN)
+        if ((barrier->now & MTASK__BARRIER_BROKEN) != 0)
             return MTASK_BROKEN;
-        if (barrier->flags == 0 && barrier->arrived < barrier->parties)
+        if (barrier->arrived < barrier->parties)
             return MTASK_OK;
-        if (status != MTASK_OK)
-            return status;
         (void)(mtask_mutex_unlock)(&barrier->lock);
         status = mtask__wait(&barrier->word, word, deadline, mtask__flags_of(word));
         (void)(mtask_mutex_lock)(&barrier->lock);
     }
+    return status;
 }
 
 /* The last to arrive, with the lock held on entry, not on return. */
-static mtask_status mtask__barrier_complete(mtask_barrier *barrier, mtask_word round) {
+static mtask_status mtask__barrier_complete(mtask_barrier *barrier) {
+    mtask_word now = barrier->now;
     mtask_status status = MTASK_OK;
     if (barrier->action != NULL) {
         (void)(mtask_mutex_unlock)(&barrier->lock);
         status = mtask__run(barrier->action, barrier->arg, NULL);
         (void)(mtask_mutex_lock)(&barrier->lock);
-        if (status != MTASK_OK)
-            mtask__barrier_break(barrier);
     }
-    if (barrier->flags != 0) { /* by the action, or by others while it ran */
-        mtask__barrier_leave(barrier);
+    if (barrier->now != now) { /* broken or reset by others while the action ran */
+        (void)(mtask_mutex_unlock)(&barrier->lock);
         return MTASK_BROKEN;
     }
-    barrier->arrived = 0;
-    round = ++barrier->round;
+    if (status != MTASK_OK)
+        mtask__barrier_break(barrier);
+    else
+        mtask__barrier_advance(barrier, false);
+    now = barrier->now;
     (void)(mtask_mutex_unlock)(&barrier->lock);
-    mtask__barrier_publish(barrier, round, 0);
+    if (status != MTASK_OK)
+        return MTASK_BROKEN;
+    mtask__barrier_publish(barrier, now);
     return MTASK_OK;
 }
 
-/* Sleeps until the round is over; without the lock. */
-static mtask_status mtask__barrier_await(mtask_barrier *barrier, mtask_word round,
+/* Sleeps until the round of `mine` is over; without the lock. */
+static mtask_status mtask__barrier_await(mtask_barrier *barrier, mtask_word mine,
                                          int64_t deadline) {
     mtask_status status = MTASK_OK;
-    for (;;) {
+    mtask_status verdict;
+    while (status == MTASK_OK) {
         mtask_word word =
             mtask__load(&barrier->word, ACQUIRE); /* pairs with mtask__barrier_publish */
-        if (((mtask__barrier_round(word) - round - 1) << 3) < MTASK__SHARED)
-            return MTASK_OK;
-        if (status != MTASK_OK || (word & MTASK__BARRIER_BROKEN) != 0)
-            break;
-        status = deadline == 0 ? MTASK_TIMEOUT
-                               : mtask__wait(&barrier->word, word, deadline, mtask__flags_of(word));
+        verdict = mtask__barrier_verdict(word, mine);
+        if (verdict != MTASK_EMPTY)
+            return verdict;
+        status = mtask__wait(&barrier->word, word, deadline, mtask__flags_of(word));
     }
     (void)(mtask_mutex_lock)(&barrier->lock);
-    if (barrier->round != round) { /* they met after all */
-        (void)(mtask_mutex_unlock)(&barrier->lock);
-        return MTASK_OK;
-    }
-    if (barrier->flags != 0)
-        status = MTASK_BROKEN;
-    mtask__barrier_break(barrier);
-    mtask__barrier_leave(barrier);
-    return status;
+    verdict = mtask__barrier_verdict(barrier->now, mine); /* perhaps it ended in the last moment */
+    if (verdict == MTASK_EMPTY)
+        mtask__barrier_break(barrier);
+    (void)(mtask_mutex_unlock)(&barrier->lock);
+    return verdict == MTASK_EMPTY ? status : verdict;
 }
 
 MTASK_API mtask_status mtask_barrier_wait(mtask_barrier *barrier, uint32_t *index,
                                           int64_t timeout) {
     int64_t deadline;
-    mtask_word round;
+    mtask_word mine;
     uint32_t arrival;
     mtask_status status = mtask__deadline(timeout, &deadline);
     if (status != MTASK_OK || barrier->parties == 0)
@@ -2661,24 +2665,22 @@ MTASK_API mtask_status mtask_barrier_wait(mtask_barrier *barrier, uint32_t *inde
         return status;
     }
     arrival = barrier->arrived++;
-    round = barrier->round;
+    mine = barrier->now;
     if (index != NULL)
         *index = arrival;
     if (arrival + 1 == barrier->parties)
-        return mtask__barrier_complete(barrier, round);
+        return mtask__barrier_complete(barrier);
     (void)(mtask_mutex_unlock)(&barrier->lock);
-    return mtask__barrier_await(barrier, round, deadline);
+    return mtask__barrier_await(barrier, mine, deadline);
 }
 
 MTASK_API mtask_status mtask_barrier_reset(mtask_barrier *barrier) {
     mtask_status status = (mtask_mutex_lock)(&barrier->lock);
     if (status != MTASK_OK)
         return status;
-    if (barrier->flags != 0 || barrier->arrived > 0) {
-        mtask__barrier_break(barrier);
-        barrier->flags |= MTASK__BARRIER_RESETTING;
-        mtask__barrier_publish(barrier, barrier->round, barrier->flags);
-        mtask__barrier_renew(barrier);
+    if ((barrier->now & MTASK__BARRIER_BROKEN) != 0 || barrier->arrived > 0) {
+        mtask__barrier_advance(barrier, true);
+        mtask__barrier_publish(barrier, barrier->now);
     }
     return (mtask_mutex_unlock)(&barrier->lock);
 }
@@ -2688,8 +2690,6 @@ MTASK_API mtask_status mtask_barrier_abort(mtask_barrier *barrier) {
     if (status != MTASK_OK)
         return status;
     mtask__barrier_break(barrier);
-    barrier->flags = MTASK__BARRIER_BROKEN; /* also ends a reset that is still under way */
-    mtask__barrier_publish(barrier, barrier->round, barrier->flags);
     return (mtask_mutex_unlock)(&barrier->lock);
 }
 
@@ -2708,7 +2708,7 @@ MTASK_API uint32_t mtask_barrier_waiting(mtask_barrier *barrier) {
 
 MTASK_API bool mtask_barrier_is_broken(const mtask_barrier *barrier) {
     mtask_word word = mtask__load(&barrier->word, RELAXED); /* a hint: pairs with none */
-    return (word & (MTASK__BARRIER_BROKEN | MTASK__BARRIER_RESETTING)) == MTASK__BARRIER_BROKEN;
+    return (word & MTASK__BARRIER_BROKEN) != 0;
 }
 
 /* ---- >>rwlock ---- */
@@ -2739,8 +2739,17 @@ static void mtask__rwlock_wake(mtask_rwlock *rwlock, mtask_word word) {
         mtask__wake(&rwlock->word, INT_MAX, flags | MTASK__CLASS_1);
 }
 
+/* A writer gives up: the flags may be all that the others have to rely on, so it lets them look. */
+static mtask_status mtask__rwlock_give_up(mtask_rwlock *rwlock, mtask_status status) {
+    mtask_word word = mtask__and(&rwlock->word, ~MTASK__RW_WAIT, RELAXED); /* publishes nothing */
+    if ((word & MTASK__RW_WAIT) != 0)
+        mtask__wake(&rwlock->word, INT_MAX, mtask__flags_of(word));
+    return status;
+}
+
 MTASK_API mtask_status mtask__rwlock_read_slow(mtask_rwlock *rwlock, int64_t timeout) {
     int64_t deadline;
+    mtask_word seen;
     mtask_status status = mtask__deadline(timeout, &deadline);
     int flags = MTASK__CLASS_1 | (timeout == MTASK_FOREVER ? MTASK__NOCANCEL : 0);
     mtask_word word = mtask__load(&rwlock->word, RELAXED); /* a guess that the CAS confirms */
@@ -2756,18 +2765,13 @@ MTASK_API mtask_status mtask__rwlock_read_slow(mtask_rwlock *rwlock, int64_t tim
         }
         if (status != MTASK_OK)
             return status;
+        seen = word | MTASK__RW_READERS_WAIT;
         (void)mtask__sleep_on(&rwlock->word, word, MTASK__RW_READERS_WAIT, deadline, flags,
                               &status);
         word = mtask__load(&rwlock->word, RELAXED); /* a guess that the CAS confirms */
+        if (word == seen && word == (MTASK__SHARED | MTASK__RW_WAIT))
+            (void)mtask__rwlock_give_up(rwlock, status); /* for a writer that was killed */
     }
-}
-
-/* A writer gives up: the flags may be all that the others have to rely on, so it lets them look. */
-static mtask_status mtask__rwlock_give_up(mtask_rwlock *rwlock, mtask_status status) {
-    mtask_word word = mtask__and(&rwlock->word, ~MTASK__RW_WAIT, RELAXED); /* publishes nothing */
-    if ((word & MTASK__RW_WAIT) != 0)
-        mtask__wake(&rwlock->word, INT_MAX, mtask__flags_of(word));
-    return status;
 }
 
 MTASK_API mtask_status mtask__rwlock_write_slow(mtask_rwlock *rwlock, int64_t timeout) {
@@ -3312,7 +3316,8 @@ static void mtask__thread_arrive(mtask__thread *block) {
 
 /* Has mtask__thread_exit called when the thread ends. False: nobody will. */
 static bool mtask__exit_arm(mtask__thread_self *self) {
-    return mtask__state.exit_key != 0 && mtask__os_key_set(mtask__state.exit_key, self) == MTASK_OK;
+    return mtask__state.exit_key != 0 && !self->left &&
+           mtask__os_key_set(mtask__state.exit_key, self) == MTASK_OK;
 }
 
 /* A thread that mtask did not start is seen for the first time. */
@@ -3344,22 +3349,23 @@ static void mtask__alive_less(void) {
         mtask__wake(&mtask__state.alive, INT_MAX, 0);
 }
 
-/* The last that a thread does with its block. */
+/* The last that a thread does with its block. Until then it keeps its task, which locks need. */
 static void mtask__thread_leave(mtask__thread_self *self) {
     mtask__thread *block = self->thread;
-    self->task = NULL;
-    self->thread = NULL;
+    self->left = true;
     if (block->info.foreign) {
         mtask__ring_remove(block);
         if (mtask__state.main == block) { /* it forked, and was the main thread since */
             mtask__state.main_block.info = block->info;
             mtask__state.main = &mtask__state.main_block;
         }
-        return;
+    } else {
+        if (block->counted)
+            mtask__alive_less();
+        mtask_future_release(&block->future);
     }
-    if (block->counted)
-        mtask__alive_less();
-    mtask_future_release(&block->future);
+    self->task = NULL;
+    self->thread = NULL;
 }
 
 /* The end of a thread, as the destructor of a per-thread value. Other destructors may still call
@@ -3452,7 +3458,10 @@ static mtask_status mtask__thread_launch(const mtask_thread_desc *desc, bool han
         mtask__alive_less();
     if (desc->future != NULL)
         *desc->future = NULL;
-    mtask__thread_free(&block->future);
+    block->reap = MTASK__REAP_GONE;
+    (void)mtask__future_finish(&block->future, status, NULL, ""); /* somebody may have attached */
+    while (references-- > 0)
+        mtask_future_release(&block->future);
     *started = NULL;
     return status;
 }

@@ -47,6 +47,7 @@ static void *checked_realloc(void *old, size_t size) {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wundef"
 #define STBDS_REALLOC(context, p, size) checked_realloc((p), (size)) /* stb_ds does not check */
 #define STBDS_FREE(context, p)          free(p)
 #define STB_DS_IMPLEMENTATION
@@ -133,7 +134,7 @@ static void add_file(struct job *job, char *name, const struct stat *status) {
     int64_t step = size / 64 > PART_SIZE ? size / 64 : PART_SIZE;
     struct part part = {.name = name};
     if (!job->show[LINES] && !job->show[WORDS] && size > 0)
-        part.offset = part.bytes = (size - 1) / 4096 * 4096; /* the last page is read: see /sys */
+        part.offset = part.bytes = size % 4096 != 0 ? size : size - 4096; /* /sys rounds sizes up */
     for (; size - part.offset > step; part.offset = part.end) {
         part.end = part.offset + step;
         arrput(job->parts, part);

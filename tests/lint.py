@@ -16,7 +16,8 @@ from glob import glob
 os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 OUT = "build/lint"
 
-# What tells one system from another. It belongs into the sections with these tags only.
+# What tells one system from another. It belongs in the sections with these tags (or these and a
+# suffix, as linux-wait) only.
 SYSTEM_MACRO = re.compile(
     r"\b(_WIN32|_WIN64|WIN32|_MSC_VER|__CYGWIN__|__MINGW32__|__linux__|__linux|linux|__gnu_linux__"
     r"|__ANDROID__|__APPLE__|__MACH__|__unix__|__unix|unix|__FreeBSD__|__NetBSD__|__OpenBSD__"
@@ -145,7 +146,7 @@ def check_system_macros(path):
     for number, line in enumerate(code_of(read(path)).split("\n"), 1):
         tag = tags.get(number, tag)
         for match in SYSTEM_MACRO.finditer(line):
-            if tag not in PLATFORM_TAGS:
+            if tag.split("-")[0] not in PLATFORM_TAGS:
                 message = f"{match.group(0)} in >>{tag}: systems belong in a platform section"
                 breaches.append((path, number, message))
     result(breaches)
