@@ -39,7 +39,7 @@ JOBS=$(nproc)
 export OUT WARN CHECK_FLAGS CHECK_LIBS
 export UBSAN_OPTIONS=print_stacktrace=1
 export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1
-export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=tests/tsan.supp
 
 total_passed=0
 total_failed=0

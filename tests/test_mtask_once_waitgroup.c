@@ -63,7 +63,7 @@ START_TEST(once_runs_once_however_many_ask_and_all_wait_for_it) {
     testing_crowd crowd;
     testing_crowd_start(&crowd, 6, ask_for_chore, &all);
     testing_crowd_await_asleep(&crowd, 6); /* one of them inside the function */
-    ck_assert_int_eq(all.begun, 1);
+    ck_assert_int_eq(__atomic_load_n(&all.begun, __ATOMIC_SEQ_CST), 1);
     ck_assert(!mtask_once_is_done(&all.once));
     mtask_event_set(&all.let_go);
     testing_crowd_join(&crowd);

@@ -19,6 +19,7 @@ struct testing_crowd;
 /* One thread of a crowd, and what a test wants to know of it. */
 typedef struct testing_member {
     struct testing_crowd *crowd;
+    void (*fn)(struct testing_member *self);
     void *arg;           /* what testing_crowd_start was given */
     int index;           /* 0 to count - 1 */
     mtask_status status; /* for the test: read it after the join */
@@ -30,7 +31,6 @@ typedef struct testing_member {
 } testing_member;
 
 typedef struct testing_crowd {
-    void (*fn)(testing_member *self);
     int count;
     testing_member members[TESTING_CROWD_MAX];
 } testing_crowd;
@@ -79,7 +79,7 @@ static TESTING_UNUSED void testing_await_process_asleep(int pid) {
 static TESTING_UNUSED void *testing_member_main(void *arg) {
     testing_member *self = (testing_member *)arg;
     __atomic_store_n(&self->tid, (int)syscall(SYS_gettid), __ATOMIC_RELEASE);
-    self->crowd->fn(self);
+    self->fn(self);
     __atomic_store_n(&self->finished, true, __ATOMIC_RELEASE);
     return NULL;
 }
@@ -91,9 +91,9 @@ testing_crowd_add(testing_crowd *crowd, void (*fn)(testing_member *self), void *
     testing_check(crowd->count < TESTING_CROWD_MAX);
     memset(member, 0, sizeof *member);
     member->crowd = crowd;
+    member->fn = fn;
     member->arg = arg;
     member->index = crowd->count++;
-    crowd->fn = fn;
     testing_check(pthread_create(&member->thread, NULL, testing_member_main, member) == 0);
     return member;
 }
