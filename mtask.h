@@ -50,11 +50,13 @@
        may be freed by whoever knows that nobody will use it again, also if it was told so by the
        object itself: the locker that finds nobody else interested may unlock and free at once.
      - After fork() the child may go on using mtask: it has one thread, the one that called fork,
-       and objects that other threads held must be initialised again.
+       andobjects that other threads held must be initialised again. Handlers of
+       pthread_atfork must not call mtask.
      - A program and its plugins may each have a copy of this header. They share threads, timers
        and coroutines if the dynamic linker can see the program's symbols (link it with -rdynamic);
-       otherwise each copy keeps house by itself: locks, conditions and futures still work across
-       for threads, while coroutines of one copy are not woken by the other. A plugin that clang
+       otherwise each copy keeps house by itself:on Linux, locks, conditions and futures still
+       work across for threads (a rmutex does not notice recursion through the other copy), while
+       coroutines of one copy are not woken by the other. A plugin that clang
        compiled must not be unloaded: link it with -Wl,-z,nodelete (gcc's stay by themselves).
 
    CONTENTS: grep for the tag.
@@ -68,7 +70,7 @@
      MTASK_STATIC           every function static: mtask in one file only
      MTASK_DEBUG 1          owners, named locks and the dead-lock detector (default: 0)
      MTASK_SPIN             turns a lock spins before it sleeps (default: 100; 0 on one CPU)
-     MTASK_MALLOC(size), MTASK_REALLOC(p, size), MTASK_FREE(p)  (default: the C library's)
+     MTASK_MALLOC(size), MTASK_REALLOC(p, size), MTASK_FREE(p)  as the C library's (default)
      MTASK_FORCE_POSIX      do without futex: everything on pthread mutexes and conditions
      MTASK_PLATFORM_CUSTOM  you supply the functions declared under >>contract (an RTOS)
 
@@ -193,7 +195,8 @@ MTASK_API const char *mtask_strerror(mtask_status status);
 /* Flags of the `_init` functions and of the word functions, or-ed together. */
 enum {
     MTASK_PRIVATE = 0, /* used by the threads and coroutines of one process (default) */
-    MTASK_SHARED = 1,  /* used by several processes; the object lies in memory they share */
+    MTASK_SHARED = 1,  /* used by several processes; the object lies in memory they share. A process
+                          killed while it holds a lock keeps it: see mtask_shared_mutex */
     MTASK_CHECKED = 2  /* a mutex that checks its owner: only in MTASK_DEBUG builds (see >>debug) */
 };
 
@@ -248,7 +251,8 @@ MTASK__INLINE mtask_word mtask_word_exchange(mtask_word *word, mtask_word value)
 /* Stores `value` if the word holds *expected; otherwise puts what it holds into *expected. Returns
    whether it stored. Never fails spuriously. */
 MTASK__INLINE bool mtask_word_cas(mtask_word *word, mtask_word *expected, mtask_word value) {
-    return mtask__cas(word, expected, value, SEQ_CST);
+    return __atomic_compare_exchange_n(word, expected, value, false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_SEQ_CST);
 }
 
 /* Adds `n` (wrapping; `(mtask_word)-1` subtracts one) and returns what was there before. */
@@ -337,8 +341,11 @@ MTASK__INLINE bool mtask_mutex_is_locked(const mtask_mutex *mutex) {
    unlocked as often. */
 typedef struct mtask_rmutex {
     mtask_mutex mutex;
-    mtask_word owner[2]; /* the id of the owning task, low half first; 0: nobody */
-    uint32_t count;      /* how often the owner holds it; only the owner touches it */
+    uint32_t count; /* how often the owner holds it; only the owner touches it */
+    union {         /* the number of the owning task; 0: nobody */
+        uint64_t whole;
+        mtask_word half[2];
+    } owner;
 } mtask_rmutex;
 
 /* Makes an unlocked one. `flags`: MTASK_PRIVATE or MTASK_SHARED. MTASK_INVALID,
@@ -439,15 +446,20 @@ MTASK_API mtask_status mtask_cond_notify_all(mtask_cond *cond);
    only if the predicate is still false when the time is up.
 
        MTASK_COND_WAIT_FOR(status, &cond, &mutex, MTASK_SEC(1), queue_length > 0);            */
-# define MTASK_COND_WAIT_FOR(status, cond, mutex, timeout, predicate)                              \
-  do {                                                                                             \
-   int64_t mtask__end = mtask_deadline(timeout);                                                   \
-   (status) = mtask__end < 0 ? MTASK_INVALID : MTASK_OK;                                           \
-   while ((status) == MTASK_OK && !(predicate))                                                    \
-    (status) = mtask_cond_wait((cond), (mutex), mtask_until(mtask__end));                          \
-   if ((status) == MTASK_TIMEOUT && (predicate))                                                   \
-    (status) = MTASK_OK;                                                                           \
-  } while (0)
+/* clang-format off */
+# define MTASK_COND_WAIT_FOR(status, cond, mutex, timeout, predicate)       \
+     do {                                                                   \
+         const int64_t mtask__timeout = (timeout);                          \
+         const int64_t mtask__end = mtask_deadline(mtask__timeout);         \
+         (status) = mtask__timeout < 0 ? MTASK_INVALID                      \
+                    : mtask__end < 0   ? MTASK_SYSTEM                       \
+                                       : MTASK_OK;                          \
+         while ((status) == MTASK_OK && !(predicate))                       \
+             (status) = mtask_cond_wait((cond), (mutex), mtask_until(mtask__end)); \
+         if ((status) == MTASK_TIMEOUT && (predicate))                      \
+             (status) = MTASK_OK;                                           \
+     } while (0)
+/* clang-format on */
 
 /* ---- >>semaphore: threading.Semaphore and BoundedSemaphore ---- */
 
@@ -528,7 +540,8 @@ MTASK__INLINE void mtask_event_set(mtask_event *event) {
 
 /* Clears it: those who wait from now on block. Does not block. */
 MTASK__INLINE void mtask_event_clear(mtask_event *event) {
-    mtask__and(&event->word, ~MTASK__EVENT_SET, RELAXED); /* publishes nothing: pairs with none */
+    mtask__and(&event->word, ~MTASK__EVENT_SET, ACQ_REL); /* acquire: pairs with the set that it
+                                                             takes back, whose work is seen */
 }
 
 /* Whether it is set; if so, what was done before the set is visible. */
@@ -566,8 +579,8 @@ typedef struct mtask_outcome {
    `format` may be NULL. errno is kept. Does not allocate, does not block. */
 MTASK_API void *mtask_fail(mtask_status status, const char *format, ...) MTASK__PRINTF(2, 3);
 
-/* The number of the running task (thread or coroutine): never 0, never used twice, also not in
-   another process. */
+/* The number of the running task (thread or coroutine): never 0, never used again in this process.
+   24 of its bits are drawn at random for each process, so that others hardly ever have the same. */
 MTASK_API uint64_t mtask_task_id(void);
 
 /* ---- >>barrier: threading.Barrier ---- */
@@ -580,6 +593,7 @@ typedef struct mtask_barrier {
     mtask_word now;   /* what the word says, or is about to say */
     uint32_t parties; /* how many must meet */
     uint32_t arrived; /* how many have arrived in this round */
+    uint32_t leaving; /* how many have still to leave a broken round */
     mtask_fn action;  /* run by the last to arrive, before the others go on */
     void *arg;        /* for the action */
 } mtask_barrier;
@@ -592,9 +606,9 @@ MTASK_API mtask_status mtask_barrier_init(mtask_barrier *barrier, uint32_t parti
 
 /* Blocks until all parties have arrived, at most `timeout` nanoseconds. `index` (NULL allowed)
    receives the order of arrival in this round, 0 to parties - 1, each once. MTASK_OK.
-   MTASK_TIMEOUT or MTASK_CANCELED: this caller broke the barrier. MTASK_BROKEN: another one did, or
-   the action failed, or it was reset or aborted. MTASK_INVALID: negative timeout, or a barrier that
-   was never initialised. MTASK_SYSTEM (breaks it, too). */
+   MTASK_TIMEOUT or MTASK_CANCELED: this caller, having arrived, broke the barrier. MTASK_BROKEN:
+   another one did, or the action failed, or it was reset or aborted. MTASK_INVALID: negative
+   timeout, or a barrier that was never initialised. MTASK_SYSTEM (breaks it, too). */
 MTASK_API mtask_status mtask_barrier_wait(mtask_barrier *barrier, uint32_t *index, int64_t timeout);
 
 /* Makes the barrier empty and whole again. Those who wait now get MTASK_BROKEN. Does not block. */
@@ -806,8 +820,8 @@ MTASK_API bool mtask_future_canceled(const mtask_future *future);
 MTASK_API mtask_status mtask_future_cancel(mtask_future *future);
 
 /* Calls fn(future, ctx) once, when it has ended: in the thread that ends it, or here and now if it
-   has. Callbacks run in the order in which they were added. The future lives while they run.
-   MTASK_NOMEM. */
+   has. Callbacks run in the order in which they were added.The future lives while they run.
+   MTASK_NOMEM, MTASK_INVALID (no fn). */
 MTASK_API mtask_status mtask_future_then(mtask_future *future,
                                          void (*fn)(mtask_future *future, void *ctx), void *ctx);
 
@@ -846,6 +860,7 @@ typedef struct mtask_thread {
     mtask_mutex lock;            /* guards the rest */
     struct mtask__thread *block; /* NULL: not started, or joined, or detached */
     mtask_thread_info info;      /* the last look at it */
+    mtask_status joined;         /* what joining it returned */
     mtask_outcome outcome;       /* how it ended, once joined */
 } mtask_thread;
 
@@ -892,7 +907,8 @@ MTASK_API bool mtask_thread_is_alive(mtask_thread *thread);
 /* The number of the handle's thread (as mtask_task_id there); 0 if it was never started. */
 MTASK_API uint64_t mtask_thread_id(mtask_thread *thread);
 
-/* The thread's name; it lies in the handle, until the next call with this handle. */
+/* The thread's name; it lies in the handle, until the next call with this handle. Not while others
+   use the handle. */
 MTASK_API const char *mtask_thread_name(mtask_thread *thread);
 
 /* Renames the handle's thread, or the calling one if `thread` is NULL, for mtask and the system.
@@ -920,9 +936,10 @@ MTASK_API size_t mtask_thread_active_count(void);
 MTASK_API mtask_status mtask_thread_attach(mtask_thread *thread, uint64_t id);
 
 /* Blocks until every thread that is no daemon has ended, and every timer has fired, at most
-   `timeout` nanoseconds: what Python does at exit. Call it at the end of main. The caller itself,
-   the main thread and foreign threads are not waited for. Handles stay to be joined. MTASK_OK,
-   MTASK_TIMEOUT, MTASK_CANCELED, MTASK_INVALID (negative), MTASK_SYSTEM. */
+   `timeout` nanoseconds: what Python does at exit. Call it at the end of main.The caller itself,
+   the main thread and foreign threads are not waited for; two threads that both call it wait for
+   each other. Handles stay to be joined. MTASK_OK, MTASK_TIMEOUT, MTASK_CANCELED, MTASK_INVALID
+   (negative), MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_thread_join_all(int64_t timeout);
 
 /* ---- >>local: threading.local ---- */
@@ -972,7 +989,8 @@ MTASK_API mtask_status mtask_timer_start(mtask_timer *timer, int64_t delay, mtas
 /* Cancels it. MTASK_OK: it had not begun and will not run. MTASK_DONE: it has run, or was never
    started. MTASK_TIMEOUT: it is running, and had not ended within `timeout` nanoseconds (with
    MTASK_NOWAIT: it is running now). After MTASK_OK and MTASK_DONE the timer may be freed.
-   MTASK_DEADLOCK: called from its own function. MTASK_INVALID (negative), MTASK_CANCELED,
+MTASK_DEADLOCK: called from its own function, and it had not
+   started itself again. MTASK_INVALID (negative), MTASK_CANCELED,
    MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_timer_cancel(mtask_timer *timer, int64_t timeout);
 
@@ -1062,9 +1080,9 @@ MTASK_API mtask_status mtask__thread_join_at(mtask_thread *thread, mtask_outcome
 
    The lock may be a mutex, rmutex, shared mutex or semaphore. If locking fails (MTASK_NOMEM and the
    like are impossible; MTASK_OVERFLOW of a rmutex, MTASK_DEADLOCK in MTASK_DEBUG builds,
-   MTASK_BROKEN of a shared mutex are not) nothing is unlocked. A shared mutex whose owner died
-   counts as locked for MTASK_GUARD (see `name.status`), while MTASK_WITH skips its block. longjmp
-   out of the scope does not unlock in C. */
+   MTASK_BROKEN of a shared mutex are not) nothing is unlocked.A shared mutex whose owner died
+   counts as locked for MTASK_GUARD (see `name.status`), while MTASK_WITH skips its block and so
+   leaves it broken. longjmp out of the scope does not unlock in C. */
 typedef struct mtask_guard {
     void *lock;
     mtask_status status; /* of locking */
@@ -1236,6 +1254,7 @@ enum {
  */
 typedef struct mtask__task {
     uint64_t id;
+    uint64_t birth;               /* the number it began with: fork changes `id` */
     struct mtask__parker *parker; /* how it waits; NULL: its thread blocks */
     mtask_status fail_status;     /* of the last mtask_fail */
     char fail_text[MTASK_TEXT_SIZE];
@@ -1505,10 +1524,11 @@ struct mtask_future {
 /* What becomes of the system's thread: bits of mtask__thread.reap. */
 enum {
     MTASK__REAP_ARRIVED = 1, /* it runs: its handle is known */
-    MTASK__REAP_CLAIMED = 2, /* somebody joins it, or lets go of it, now */
-    MTASK__REAP_GONE = 4,    /* that has been done, or it was detached from the start */
-    MTASK__REAP_SELF = 8,    /* it was detached before it arrived, and will let go of itself */
-    MTASK__REAP_WAITERS = 16 /* somebody may be asleep until it has arrived, or is gone */
+    MTASK__REAP_LEFT = 2,    /* it is about to end: joining it takes no time */
+    MTASK__REAP_CLAIMED = 4, /* somebody joins it, or lets go of it, now */
+    MTASK__REAP_GONE = 8,    /* that has been done, or it was detached from the start */
+    MTASK__REAP_SELF = 16,   /* it was detached before it arrived, and will let go of itself */
+    MTASK__REAP_WAITERS = 32 /* somebody may be asleep until it has left, or is gone */
 };
 
 typedef struct mtask__thread {
@@ -1596,6 +1616,9 @@ static void mtask__ring_add(mtask__thread *block);
 static void mtask__fork_prepare(void);
 static void mtask__fork_parent(void);
 static void mtask__fork_child(void);
+static void mtask__debug_fork_prepare(void);
+static void mtask__debug_fork_parent(void);
+static void mtask__debug_fork_child(uint64_t parents, uint64_t id);
 
 static uint64_t mtask__next_id(mtask__thread_self *self) {
     if (self->next_serial == self->last_serial) {
@@ -1613,7 +1636,11 @@ static uint64_t mtask__next_id(mtask__thread_self *self) {
 static void mtask__process_init(void) {
     mtask__process *state = &mtask__state;
     mtask__thread *block = &state->main_block;
-    state->nonce = mtask__os_nonce() & 0xffffff;
+    state->lock.word = 0; /* a process that was forked in the middle of this begins anew */
+    state->threads = NULL;
+    state->nonce = mtask__os_nonce();
+    state->chunks = state->nonce & 0xffff;
+    state->nonce >>= 8;
     state->spin = mtask__os_is_parallel() ? MTASK_SPIN : 0;
     for (int i = 0; i < MTASK__BUCKETS; i++)
         mtask__os_lock_init(&state->buckets[i].lock);
@@ -2072,6 +2099,12 @@ MTASK_API mtask_status mtask__mutex_unlock_slow(mtask_mutex *mutex) {
     return MTASK_OK;
 }
 
+/* Takes a lock back, whatever happens: the caller of a wait relies on it. */
+static void mtask__relock(mtask_mutex *mutex) {
+    while ((mtask_mutex_lock)(mutex) != MTASK_OK)
+        mtask__os_yield(); /* the kernel refused to let it sleep */
+}
+
 /* Locks of mtask's own: short, held by threads also in coroutines, seen by no detector. */
 static void mtask__lock(mtask_mutex *mutex) {
     mtask_word unlocked = 0;
@@ -2095,24 +2128,47 @@ MTASK_API mtask_status mtask_rmutex_init(mtask_rmutex *rmutex, int flags) {
     return mtask_mutex_init(&rmutex->mutex, flags);
 }
 
-static void mtask__rmutex_set_owner(mtask_rmutex *rmutex, uint64_t id) {
-    mtask__store(&rmutex->owner[0], (mtask_word)id,
-                 RELAXED); /* others only compare it with their */
-    mtask__store(&rmutex->owner[1], (mtask_word)(id >> 32), RELAXED); /* own number: see below */
+/* The owner is compared only with the caller's own number, which only the caller ever writes: so it
+   needs no order, but it must be read in one piece. Where 64 bits cannot be, two halves may be of
+   two owners; then a caller is deceived only if one of them has its upper and the other, before and
+   after, its lower half, which is of another process and drawn at random (see mtask__next_id). */
+# if UINTPTR_MAX > UINT32_MAX
+static void mtask__owner_store(mtask_rmutex *rmutex, uint64_t id) {
+    mtask__store(&rmutex->owner.whole, id, RELAXED);
 }
 
-/* Whether the caller holds it. The owner is two words, read one after the other, so another task
-   may see halves of two owners; but only the caller ever writes the caller's number, and the halves
-   of two others give it only if both the processes' and the tasks' numbers are mixed, which the
-   second look at the first half tells. In one process the serial decides: it survives fork. */
+static uint64_t mtask__owner_load(const mtask_rmutex *rmutex) {
+    return mtask__load(&rmutex->owner.whole, RELAXED);
+}
+# else
+static void mtask__owner_store(mtask_rmutex *rmutex, uint64_t id) {
+    mtask__store(&rmutex->owner.half[0], (mtask_word)id, RELEASE);
+    mtask__store(&rmutex->owner.half[1], (mtask_word)(id >> 32), RELEASE);
+}
+
+static uint64_t mtask__owner_load(const mtask_rmutex *rmutex) {
+    mtask_word low = mtask__load(&rmutex->owner.half[0], ACQUIRE);
+    mtask_word high = mtask__load(&rmutex->owner.half[1], ACQUIRE);
+    return mtask__load(&rmutex->owner.half[0], ACQUIRE) == low ? (uint64_t)high << 32 | low : 0;
+}
+# endif
+
+/* The caller as the owner of this lock. A private one that was held across a fork is the child's
+   too, so there it is the number that the task was born with. */
+static uint64_t mtask__rmutex_self(const mtask_rmutex *rmutex) {
+    const mtask__task *task = mtask__me()->task;
+    bool shared = (mtask__load(&rmutex->mutex.word, RELAXED) & MTASK__SHARED) != 0;
+    return shared ? task->id : task->birth; /* relaxed: SHARED never changes after init */
+}
+
 static bool mtask__rmutex_mine(const mtask_rmutex *rmutex) {
-    uint64_t id = mtask_task_id();
-    mtask_word low = mtask__load(&rmutex->owner[0], RELAXED);
-    mtask_word high = mtask__load(&rmutex->owner[1], RELAXED);
-    uint64_t different = ((uint64_t)high << 32 | low) ^ id;
-    if ((mtask__load(&rmutex->mutex.word, RELAXED) & MTASK__SHARED) == 0)
-        return (different & MTASK__SERIAL) == 0;
-    return different == 0 && mtask__load(&rmutex->owner[0], RELAXED) == low;
+    return mtask__owner_load(rmutex) == mtask__rmutex_self(rmutex);
+}
+
+/* The caller has just locked it. */
+static void mtask__rmutex_own(mtask_rmutex *rmutex, uint32_t count) {
+    mtask__owner_store(rmutex, mtask__rmutex_self(rmutex));
+    rmutex->count = count;
 }
 
 MTASK_API mtask_status(mtask_rmutex_lock_for)(mtask_rmutex *rmutex, int64_t timeout) {
@@ -2127,8 +2183,7 @@ MTASK_API mtask_status(mtask_rmutex_lock_for)(mtask_rmutex *rmutex, int64_t time
     }
     status = (mtask_mutex_lock_for)(&rmutex->mutex, timeout);
     if (status == MTASK_OK) {
-        mtask__rmutex_set_owner(rmutex, mtask_task_id());
-        rmutex->count = 1;
+        mtask__rmutex_own(rmutex, 1);
     }
     return status;
 }
@@ -2142,7 +2197,7 @@ MTASK_API mtask_status(mtask_rmutex_unlock)(mtask_rmutex *rmutex) {
         return MTASK_NOT_OWNER;
     if (--rmutex->count > 0)
         return MTASK_OK;
-    mtask__rmutex_set_owner(rmutex, 0);
+    mtask__owner_store(rmutex, 0);
     return (mtask_mutex_unlock)(&rmutex->mutex);
 }
 
@@ -2238,13 +2293,10 @@ static mtask_status mtask__held_release(mtask__held *held) {
     return (mtask_rmutex_unlock)(held->rmutex);
 }
 
-/* Takes the lock back, whatever happens: the caller of a wait relies on it. */
 static void mtask__held_reacquire(const mtask__held *held) {
-    while ((mtask_mutex_lock)(held->mutex) != MTASK_OK)
-        mtask__os_yield(); /* the kernel refused to let it sleep */
+    mtask__relock(held->mutex);
     if (held->rmutex != NULL) {
-        mtask__rmutex_set_owner(held->rmutex, mtask_task_id());
-        held->rmutex->count = held->depth;
+        mtask__rmutex_own(held->rmutex, held->depth);
     }
 }
 
@@ -2275,7 +2327,8 @@ static void mtask__cond_remove(mtask_cond *cond, mtask__cond_waiter *waiter) {
     mtask__store(&cond->waiters, last, RELAXED); /* as in mtask__cond_enter */
 }
 
-/* Takes a waiter that gives up out of the ring. False: a notifier already has it. */
+/* A waiter gives up: takes it out of the ring. False: a notifier has it already; then it has been
+   notified, and may go, as soon as its word says so. */
 static bool mtask__cond_leave(mtask_cond *cond, mtask__cond_waiter *waiter) {
     bool queued;
     mtask__lock(&cond->lock);
@@ -2283,6 +2336,9 @@ static bool mtask__cond_leave(mtask_cond *cond, mtask__cond_waiter *waiter) {
     if (queued)
         mtask__cond_remove(cond, waiter);
     mtask__unlock(&cond->lock);
+    while (!queued && mtask__load(&waiter->word, ACQUIRE) == 0) /* pairs with notify */
+        if (mtask__wait(&waiter->word, 0, MTASK_FOREVER, MTASK__NOCANCEL) != MTASK_OK)
+            mtask__os_yield();
     return queued;
 }
 
@@ -2302,12 +2358,8 @@ static mtask_status mtask__cond_wait_private(mtask_cond *cond, mtask__held *held
     }
     while (status == MTASK_OK && mtask__load(&waiter.word, ACQUIRE) == 0) /* pairs with notify */
         status = mtask__wait(&waiter.word, 0, deadline, 0);
-    if (status != MTASK_OK && !mtask__cond_leave(cond, &waiter)) {
-        while (mtask__load(&waiter.word, ACQUIRE) == 0) /* the notifier is about to say so */
-            if (mtask__wait(&waiter.word, 0, MTASK_FOREVER, MTASK__NOCANCEL) != MTASK_OK)
-                mtask__os_yield();
+    if (status != MTASK_OK && !mtask__cond_leave(cond, &waiter))
         status = MTASK_OK; /* woken beats cancelled beats timed out */
-    }
     mtask__held_reacquire(held);
     return status;
 }
@@ -2410,12 +2462,13 @@ MTASK_API mtask_status mtask_cond_notify_all(mtask_cond *cond) {
 /* ---- >>semaphore ---- */
 
 MTASK_API mtask_status mtask_sem_init(mtask_sem *sem, int64_t value, int64_t limit, int flags) {
-    mtask_status status = mtask__init_word(&sem->word, flags);
+    mtask_status status = mtask__check_flags(flags, MTASK_SHARED);
     if (status != MTASK_OK)
         return status;
     if (limit < 0 || limit > (int64_t)MTASK_SEM_MAX || value < 0 ||
         value > (limit == 0 ? (int64_t)MTASK_SEM_MAX : limit))
         return MTASK_INVALID;
+    (void)mtask__init_word(&sem->word, flags);
     sem->word |= (mtask_word)value;
     sem->limit = (mtask_word)limit;
     return MTASK_OK;
@@ -2446,8 +2499,9 @@ MTASK_API mtask_status mtask__sem_acquire_slow(mtask_sem *sem, int64_t timeout) 
             slept = MTASK__SEM_WAITERS;
         word = mtask__load(&sem->word, RELAXED); /* a guess that the CAS confirms */
     }
-    if (slept != 0 && (word & MTASK_SEM_MAX) > 1)
-        mtask__wake(&sem->word, (int)(word & MTASK_SEM_MAX) - 1, mtask__flags_of(word));
+    if (slept != 0 &&
+        (word & MTASK_SEM_MAX) > 1) /* two: they spread like a tree, with few in vain */
+        mtask__wake(&sem->word, 2, mtask__flags_of(word));
     return MTASK_OK;
 }
 
@@ -2509,15 +2563,18 @@ MTASK_API mtask_status mtask__event_wait_slow(mtask_event *event, int64_t timeou
 
 /* The plain fields say under the lock what is so; the word repeats it for those who sleep on it:
      bit 0      BROKEN: no meeting until a reset
-     bits 1-8   whether the last 8 rounds ended by a reset; bit 1 the last one
-     bits 9-30  number of the round that is going on
+     bit 1      DRAINING: a reset waits until all have left the broken round
+     bits 2-9   whether the last 8 rounds ended by a reset; bit 2 the last one
+     bits 10-30 number of the round that is going on
      bit 31     SHARED
    The last to arrive goes on to the next round under the lock, lets go of it, and only then changes
-   the word: that is the last it touches. A waiter whose round is over learns all it needs from the
-   word, and touches nothing more. So the parties may free the barrier when they have met. */
-# define MTASK__BARRIER_BROKEN  ((mtask_word)1)
-# define MTASK__BARRIER_HISTORY ((mtask_word)0x1fe)
-# define MTASK__BARRIER_ROUND   ((mtask_word)0x200)
+   the word: that is the last it touches. A waiter whose round was a meeting learns that from the
+   word, and touches nothing more. So whoever knows that all have come back may free the barrier.
+   Who leaves a broken round counts itself out under the lock. */
+# define MTASK__BARRIER_BROKEN   ((mtask_word)1)
+# define MTASK__BARRIER_DRAINING ((mtask_word)2)
+# define MTASK__BARRIER_HISTORY  ((mtask_word)0x3fc)
+# define MTASK__BARRIER_ROUND    ((mtask_word)0x400)
 
 MTASK_API mtask_status mtask_barrier_init(mtask_barrier *barrier, uint32_t parties, mtask_fn action,
                                           void *arg, int flags) {
@@ -2535,23 +2592,25 @@ MTASK_API mtask_status mtask_barrier_init(mtask_barrier *barrier, uint32_t parti
     return mtask_mutex_init(&barrier->lock, flags);
 }
 
-/* How many rounds `now` is ahead of `then`; negative: behind. */
-static int32_t mtask__barrier_ahead(mtask_word now, mtask_word then) {
-    return (int32_t)((now - then) << 1) / (int32_t)(MTASK__BARRIER_ROUND << 1);
-}
-
 /* The word without what is not its round: two of these differ by whole rounds. */
 static mtask_word mtask__barrier_round(mtask_word word) {
-    return word & ~(MTASK__SHARED | MTASK__BARRIER_HISTORY | MTASK__BARRIER_BROKEN);
+    return word & ~(MTASK__SHARED | (MTASK__BARRIER_ROUND - 1));
+}
+
+/* How many rounds `now` is ahead of `then`; negative: behind. */
+static int32_t mtask__barrier_ahead(mtask_word now, mtask_word then) {
+    mtask_word ahead = mtask__barrier_round(now) - mtask__barrier_round(then);
+    return (int32_t)(ahead << 1) / (int32_t)(MTASK__BARRIER_ROUND << 1);
 }
 
 /* With the lock held: the next round begins; the last one ended by a reset, or not. */
 static void mtask__barrier_advance(mtask_barrier *barrier, bool reset) {
     mtask_word now = barrier->now;
-    mtask_word history = ((now & MTASK__BARRIER_HISTORY) << 1 | (reset ? 2 : 0));
+    mtask_word history = (now & MTASK__BARRIER_HISTORY) << 1 | (reset ? 4 : 0);
     mtask_word round = mtask__barrier_round(mtask__barrier_round(now) + MTASK__BARRIER_ROUND);
     barrier->now = (now & MTASK__SHARED) | round | (history & MTASK__BARRIER_HISTORY);
     barrier->arrived = 0;
+    barrier->leaving = 0;
 }
 
 /* Puts `now` into the word, unless that says it, or more, already: the last of one round, who no
@@ -2559,7 +2618,7 @@ static void mtask__barrier_advance(mtask_barrier *barrier, bool reset) {
 static void mtask__barrier_publish(mtask_barrier *barrier, mtask_word now) {
     mtask_word word = mtask__load(&barrier->word, RELAXED); /* a guess that the CAS confirms */
     do {
-        int32_t ahead = mtask__barrier_ahead(mtask__barrier_round(now), mtask__barrier_round(word));
+        int32_t ahead = mtask__barrier_ahead(now, word);
         if (ahead < 0 || (ahead == 0 && (now & MTASK__BARRIER_BROKEN) == 0))
             return;
     } while (
@@ -2569,83 +2628,116 @@ static void mtask__barrier_publish(mtask_barrier *barrier, mtask_word now) {
 
 /* With the lock held: nobody meets in this round any more. */
 static void mtask__barrier_break(mtask_barrier *barrier) {
+    if ((barrier->now & MTASK__BARRIER_BROKEN) != 0)
+        return;
+    barrier->leaving = barrier->arrived;
     barrier->arrived = 0;
     barrier->now |= MTASK__BARRIER_BROKEN;
     mtask__barrier_publish(barrier, barrier->now);
 }
 
-/* How the round of `mine` ended, or MTASK_EMPTY: it goes on. Beyond the history it is said to be
-   broken; only with more tasks than parties can anybody be so late. */
+/* With the lock held: when a reset is wanted and the broken round is empty, begins the next. */
+static void mtask__barrier_renew(mtask_barrier *barrier) {
+    if (barrier->leaving > 0 || (barrier->now & MTASK__BARRIER_DRAINING) == 0)
+        return;
+    mtask__barrier_advance(barrier, true);
+    mtask__barrier_publish(barrier, barrier->now);
+}
+
+/* With the lock held: the caller leaves the broken round of `mine`; lets go of the lock. */
+static mtask_status mtask__barrier_leave(mtask_barrier *barrier, mtask_word mine,
+                                         mtask_status status) {
+    if (mtask__barrier_ahead(barrier->now, mine) == 0 && barrier->leaving > 0) {
+        barrier->leaving--;
+        mtask__barrier_renew(barrier);
+    }
+    (void)(mtask_mutex_unlock)(&barrier->lock);
+    return status;
+}
+
+/* How the round of `mine` ended, or MTASK_EMPTY: it goes on. A round that somebody is still in ends
+   by a reset only if it was given up for dead (see mtask__barrier_enter): hence the short history.
+ */
 static mtask_status mtask__barrier_verdict(mtask_word word, mtask_word mine) {
-    int32_t ahead = mtask__barrier_ahead(mtask__barrier_round(word), mtask__barrier_round(mine));
+    int32_t ahead = mtask__barrier_ahead(word, mine);
     if (ahead == 0)
         return (word & MTASK__BARRIER_BROKEN) != 0 ? MTASK_BROKEN : MTASK_EMPTY;
     if (ahead < 0) /* the word does not say yet what `now` does */
         return MTASK_EMPTY;
-    return ahead > 8 || (word >> ahead & 1) != 0 ? MTASK_BROKEN : MTASK_OK;
+    return ahead <= 8 && (word >> (ahead + 1) & 1) != 0 ? MTASK_BROKEN : MTASK_OK;
 }
 
-/* Waits, with the lock held on entry and on return, until the caller can arrive: not while the
-   parties of a full round are busy with the action. */
+/* Waits, with the lock held on entry and on return, until the caller can arrive: not while a broken
+   round empties, nor while the parties of a full round are busy with the action. Between processes
+   nobody waits longer than a re-check for those who do not leave: they were killed. */
 static mtask_status mtask__barrier_enter(mtask_barrier *barrier, int64_t deadline) {
     mtask_status status = MTASK_OK;
     while (status == MTASK_OK) {
         mtask_word word = mtask__load(&barrier->word, RELAXED); /* read under the lock */
-        if ((barrier->now & MTASK__BARRIER_BROKEN) != 0)
+        bool draining = (barrier->now & MTASK__BARRIER_DRAINING) != 0;
+        if (!draining && (barrier->now & MTASK__BARRIER_BROKEN) != 0)
             return MTASK_BROKEN;
-        if (barrier->arrived < barrier->parties)
+        if (!draining && barrier->arrived < barrier->parties)
             return MTASK_OK;
         (void)(mtask_mutex_unlock)(&barrier->lock);
         status = mtask__wait(&barrier->word, word, deadline, mtask__flags_of(word));
-        (void)(mtask_mutex_lock)(&barrier->lock);
+        mtask__relock(&barrier->lock);
+        if (draining && (word & MTASK__SHARED) != 0 && barrier->now == word) {
+            barrier->leaving = 0;
+            mtask__barrier_renew(barrier);
+        }
     }
     return status;
 }
 
 /* The last to arrive, with the lock held on entry, not on return. */
-static mtask_status mtask__barrier_complete(mtask_barrier *barrier) {
-    mtask_word now = barrier->now;
-    mtask_status status = MTASK_OK;
+static mtask_status mtask__barrier_complete(mtask_barrier *barrier, mtask_word mine) {
+    mtask_word now;
     if (barrier->action != NULL) {
+        mtask_status status;
         (void)(mtask_mutex_unlock)(&barrier->lock);
         status = mtask__run(barrier->action, barrier->arg, NULL);
-        (void)(mtask_mutex_lock)(&barrier->lock);
+        mtask__relock(&barrier->lock);
+        if (status != MTASK_OK)
+            mtask__barrier_break(barrier);
+        if (barrier->now != mine) /* by the action, or by others while it ran */
+            return mtask__barrier_leave(barrier, mine, MTASK_BROKEN);
     }
-    if (barrier->now != now) { /* broken or reset by others while the action ran */
-        (void)(mtask_mutex_unlock)(&barrier->lock);
-        return MTASK_BROKEN;
-    }
-    if (status != MTASK_OK)
-        mtask__barrier_break(barrier);
-    else
-        mtask__barrier_advance(barrier, false);
+    mtask__barrier_advance(barrier, false);
     now = barrier->now;
     (void)(mtask_mutex_unlock)(&barrier->lock);
-    if (status != MTASK_OK)
-        return MTASK_BROKEN;
     mtask__barrier_publish(barrier, now);
     return MTASK_OK;
 }
 
-/* Sleeps until the round of `mine` is over; without the lock. */
+/* Sleeps until the round of `mine` is over; without the lock. A wait that fails when the round has
+   just been completed goes on until the word says so, since whoever completed it still has to
+   change the word. */
 static mtask_status mtask__barrier_await(mtask_barrier *barrier, mtask_word mine,
                                          int64_t deadline) {
     mtask_status status = MTASK_OK;
-    mtask_status verdict;
-    while (status == MTASK_OK) {
+    int cancel = 0;
+    for (;;) {
         mtask_word word =
             mtask__load(&barrier->word, ACQUIRE); /* pairs with mtask__barrier_publish */
-        verdict = mtask__barrier_verdict(word, mine);
-        if (verdict != MTASK_EMPTY)
-            return verdict;
-        status = mtask__wait(&barrier->word, word, deadline, mtask__flags_of(word));
+        mtask_status verdict = mtask__barrier_verdict(word, mine);
+        if (verdict == MTASK_OK)
+            return MTASK_OK;
+        if (verdict == MTASK_EMPTY && status == MTASK_OK) {
+            status = mtask__wait(&barrier->word, word, deadline, cancel | mtask__flags_of(word));
+            continue;
+        }
+        mtask__relock(&barrier->lock);
+        verdict = mtask__barrier_verdict(barrier->now, mine);
+        if (verdict == MTASK_EMPTY)
+            mtask__barrier_break(barrier);
+        if (verdict != MTASK_OK)
+            return mtask__barrier_leave(barrier, mine, verdict == MTASK_EMPTY ? status : verdict);
+        (void)(mtask_mutex_unlock)(&barrier->lock);
+        status = MTASK_OK;
+        deadline = MTASK_FOREVER;
+        cancel = MTASK__NOCANCEL;
     }
-    (void)(mtask_mutex_lock)(&barrier->lock);
-    verdict = mtask__barrier_verdict(barrier->now, mine); /* perhaps it ended in the last moment */
-    if (verdict == MTASK_EMPTY)
-        mtask__barrier_break(barrier);
-    (void)(mtask_mutex_unlock)(&barrier->lock);
-    return verdict == MTASK_EMPTY ? status : verdict;
 }
 
 MTASK_API mtask_status mtask_barrier_wait(mtask_barrier *barrier, uint32_t *index,
@@ -2669,7 +2761,7 @@ MTASK_API mtask_status mtask_barrier_wait(mtask_barrier *barrier, uint32_t *inde
     if (index != NULL)
         *index = arrival;
     if (arrival + 1 == barrier->parties)
-        return mtask__barrier_complete(barrier);
+        return mtask__barrier_complete(barrier, mine);
     (void)(mtask_mutex_unlock)(&barrier->lock);
     return mtask__barrier_await(barrier, mine, deadline);
 }
@@ -2679,8 +2771,10 @@ MTASK_API mtask_status mtask_barrier_reset(mtask_barrier *barrier) {
     if (status != MTASK_OK)
         return status;
     if ((barrier->now & MTASK__BARRIER_BROKEN) != 0 || barrier->arrived > 0) {
-        mtask__barrier_advance(barrier, true);
+        mtask__barrier_break(barrier);
+        barrier->now |= MTASK__BARRIER_DRAINING;
         mtask__barrier_publish(barrier, barrier->now);
+        mtask__barrier_renew(barrier);
     }
     return (mtask_mutex_unlock)(&barrier->lock);
 }
@@ -2690,6 +2784,8 @@ MTASK_API mtask_status mtask_barrier_abort(mtask_barrier *barrier) {
     if (status != MTASK_OK)
         return status;
     mtask__barrier_break(barrier);
+    barrier->now &= ~MTASK__BARRIER_DRAINING; /* also ends a reset that is still under way */
+    mtask__barrier_publish(barrier, barrier->now);
     return (mtask_mutex_unlock)(&barrier->lock);
 }
 
@@ -2708,7 +2804,7 @@ MTASK_API uint32_t mtask_barrier_waiting(mtask_barrier *barrier) {
 
 MTASK_API bool mtask_barrier_is_broken(const mtask_barrier *barrier) {
     mtask_word word = mtask__load(&barrier->word, RELAXED); /* a hint: pairs with none */
-    return (word & MTASK__BARRIER_BROKEN) != 0;
+    return (word & (MTASK__BARRIER_BROKEN | MTASK__BARRIER_DRAINING)) == MTASK__BARRIER_BROKEN;
 }
 
 /* ---- >>rwlock ---- */
@@ -2913,7 +3009,7 @@ MTASK_API mtask__task *mtask__task_current(void) {
 
 MTASK_API void mtask__task_init(mtask__task *task, mtask__parker *parker) {
     memset(task, 0, sizeof *task);
-    task->id = mtask__next_id(mtask__me());
+    task->id = task->birth = mtask__next_id(mtask__me());
     task->parker = parker;
 }
 
@@ -3146,7 +3242,7 @@ MTASK_API mtask_status mtask_future_get(mtask_future *future, mtask_outcome *out
     mtask_status status = mtask_future_wait(future, timeout);
     if (status != MTASK_OK)
         return status;
-    if (future->free_value != NULL)
+    if (future->free_value != NULL && outcome != NULL)
         mtask__or(&future->word, MTASK__FUTURE_TAKEN, RELAXED); /* the release of the caller's
                                                                    reference publishes it */
     return mtask__future_outcome(future, outcome);
@@ -3182,8 +3278,11 @@ static bool mtask__future_link(mtask_future *future) {
 MTASK_API mtask_status mtask_future_then(mtask_future *future,
                                          void (*fn)(mtask_future *future, void *ctx), void *ctx) {
     mtask__callback **end = &future->callbacks;
-    mtask__callback *callback = (mtask__callback *)MTASK_MALLOC(sizeof *callback);
+    mtask__callback *callback;
     bool linked;
+    if (fn == NULL)
+        return MTASK_INVALID;
+    callback = (mtask__callback *)MTASK_MALLOC(sizeof *callback);
     if (callback == NULL)
         return MTASK_NOMEM;
     callback->next = NULL;
@@ -3231,7 +3330,8 @@ MTASK_API mtask_status mtask_futures_wait(mtask_future *const *futures, size_t c
     mtask_status status = mtask__deadline(timeout, &deadline);
     for (size_t i = 0; i < count && status == MTASK_OK; i++)
         status = futures[i] == NULL ? MTASK_INVALID : MTASK_OK;
-    if ((unsigned)mode > MTASK_WAIT_FIRST_FAILURE || count >= MTASK__SIGNAL_ENOUGH)
+    if ((unsigned)mode > MTASK_WAIT_FIRST_FAILURE || count >= MTASK__SIGNAL_ENOUGH ||
+        count > SIZE_MAX / sizeof few[0])
         status = MTASK_INVALID;
     if (status != MTASK_OK || count == 0)
         return status;
@@ -3280,6 +3380,14 @@ static void mtask__ring_remove(mtask__thread *block) {
     block->prev->next = block->next;
     if (mtask__state.threads == block)
         mtask__state.threads = block->next != block ? block->next : NULL;
+    block->next = block->prev = block; /* so that a second time does no harm */
+    mtask__unlock(&mtask__state.lock);
+}
+
+/* The thread has done its task. It stays in the ring until it leaves, for fork to find. */
+static void mtask__thread_set_dead(mtask__thread *block) {
+    mtask__lock(&mtask__state.lock);
+    block->info.alive = false;
     mtask__unlock(&mtask__state.lock);
 }
 
@@ -3327,7 +3435,7 @@ static __attribute__((noinline)) void mtask__thread_enter(mtask__thread_self *se
     int saved = errno;
     self->thread = block;
     self->task = &self->own;
-    self->own.id = main ? block->info.id : mtask__next_id(self);
+    self->own.id = self->own.birth = main ? block->info.id : mtask__next_id(self);
     self->exit_seen = !mtask__exit_arm(self);
     if (!main) {
         memset(block, 0, sizeof *block);
@@ -3353,15 +3461,19 @@ static void mtask__alive_less(void) {
 static void mtask__thread_leave(mtask__thread_self *self) {
     mtask__thread *block = self->thread;
     self->left = true;
+    mtask__ring_remove(block);
     if (block->info.foreign) {
-        mtask__ring_remove(block);
+        mtask__lock(&mtask__state.lock);
         if (mtask__state.main == block) { /* it forked, and was the main thread since */
             mtask__state.main_block.info = block->info;
             mtask__state.main = &mtask__state.main_block;
         }
+        mtask__unlock(&mtask__state.lock);
     } else {
         if (block->counted)
             mtask__alive_less();
+        if ((mtask__or(&block->reap, MTASK__REAP_LEFT, ACQ_REL) & MTASK__REAP_WAITERS) != 0)
+            mtask__wake(&block->reap, INT_MAX, 0); /* pairs with the loads in mtask__thread_reap */
         mtask_future_release(&block->future);
     }
     self->task = NULL;
@@ -3389,10 +3501,10 @@ static void mtask__thread_main(mtask__thread *block) {
     mtask_outcome outcome;
     if (mtask_future_begin(&block->future) == MTASK_OK) {
         (void)mtask__run(block->fn, block->arg, &outcome);
-        mtask__ring_remove(block);
+        mtask__thread_set_dead(block);
         (void)mtask__future_finish(&block->future, outcome.status, outcome.value, outcome.text);
     } else {
-        mtask__ring_remove(block); /* cancelled before it ran */
+        mtask__thread_set_dead(block); /* cancelled before it ran */
     }
 }
 
@@ -3402,14 +3514,12 @@ MTASK_API void mtask__thread_entry(mtask__thread *block) {
     mtask_word reap;
     self->thread = block;
     self->task = &self->own;
-    self->own.id = block->info.id;
+    self->own.id = self->own.birth = block->info.id;
     self->exit_seen = !mtask__exit_arm(self);
     mtask__thread_arrive(block);
     reap = mtask__or(&block->reap, MTASK__REAP_ARRIVED, ACQ_REL); /* pairs with the loads in reap */
     if ((reap & MTASK__REAP_SELF) != 0)
         mtask__os_thread_detach(block->handle);
-    if ((reap & MTASK__REAP_WAITERS) != 0)
-        mtask__wake(&block->reap, INT_MAX, 0);
     mtask__thread_main(block);
     if (self->exit_seen) /* there will be no destructor to do it */
         mtask__thread_leave(self);
@@ -3520,16 +3630,17 @@ static void mtask__thread_unhold(mtask__thread *block) {
         mtask_future_release(&block->future);
 }
 
-/* Claims the system's thread, if nobody has, to join it or to let go of it. */
-static bool mtask__thread_claim(mtask__thread *block, mtask_word reap) {
-    return (reap & ~(mtask_word)MTASK__REAP_WAITERS) == MTASK__REAP_ARRIVED &&
-           mtask__cas(&block->reap, &reap, reap | MTASK__REAP_CLAIMED, ACQ_REL);
-} /* acquire: pairs with the arrival, which published the handle */
-
 /* Whether it is a thread of this process; after a fork, those of the parent are not. */
 static bool mtask__thread_is_here(const mtask__thread *block) {
     return block->info.id >> 40 == mtask__state.nonce;
 }
+
+/* Claims the system's thread, if nobody has, once it has set the bit `ready`. */
+static bool mtask__thread_claim(mtask__thread *block, mtask_word reap, mtask_word ready) {
+    mtask_word taken = MTASK__REAP_CLAIMED | MTASK__REAP_GONE | MTASK__REAP_SELF;
+    return (reap & ready) != 0 && (reap & taken) == 0 &&
+           mtask__cas(&block->reap, &reap, reap | MTASK__REAP_CLAIMED, ACQ_REL);
+} /* acquire: pairs with the arrival, which published the handle */
 
 static void mtask__thread_gone(mtask__thread *block) {
     mtask_word reap = mtask__or(&block->reap, MTASK__REAP_GONE, ACQ_REL);
@@ -3541,13 +3652,12 @@ static void mtask__thread_gone(mtask__thread *block) {
 static mtask_status mtask__thread_reap(mtask__thread *block, int64_t deadline) {
     mtask_status status = MTASK_OK;
     mtask_word reap = mtask__load(&block->reap, ACQUIRE); /* pairs with mtask__thread_gone */
-    while ((reap & (MTASK__REAP_GONE | MTASK__REAP_SELF)) == 0) {
-        if (status != MTASK_OK)
-            return status;
-        if (mtask__thread_claim(block, reap)) {
-            if (mtask__thread_is_here(block))
-                mtask__os_thread_join(block->handle);
+    while ((reap & (MTASK__REAP_GONE | MTASK__REAP_SELF)) == 0 && mtask__thread_is_here(block)) {
+        if (mtask__thread_claim(block, reap, MTASK__REAP_LEFT)) {
+            mtask__os_thread_join(block->handle);
             mtask__thread_gone(block);
+        } else if (status != MTASK_OK) {
+            return status;
         } else {
             (void)mtask__sleep_on(&block->reap, reap, MTASK__REAP_WAITERS, deadline, 0, &status);
         }
@@ -3562,10 +3672,15 @@ static void mtask__thread_let_go(mtask__thread *block) {
     while ((reap & MTASK__REAP_ARRIVED) == 0)
         if (mtask__cas(&block->reap, &reap, reap | MTASK__REAP_SELF, ACQUIRE))
             return;
-    if (mtask__thread_claim(block, reap)) {
-        if (mtask__thread_is_here(block))
+    while (mtask__thread_is_here(block)) {
+        if (mtask__thread_claim(block, reap, MTASK__REAP_ARRIVED)) {
             mtask__os_thread_detach(block->handle);
-        mtask__thread_gone(block);
+            mtask__thread_gone(block);
+            return;
+        }
+        if ((reap & (MTASK__REAP_CLAIMED | MTASK__REAP_GONE)) != 0)
+            return;
+        reap = mtask__load(&block->reap, ACQUIRE);
     }
 }
 
@@ -3577,7 +3692,7 @@ static void mtask__thread_settle(mtask_thread *thread, mtask__thread *block) {
     if (mine) {
         thread->block = NULL;
         thread->info = mtask__thread_look(block);
-        (void)mtask__future_outcome(&block->future, &thread->outcome);
+        thread->joined = mtask__future_outcome(&block->future, &thread->outcome);
     }
     mtask__unlock(&thread->lock);
     if (mine)
@@ -3589,9 +3704,7 @@ static mtask_status mtask__thread_joined(mtask_thread *thread, mtask_outcome *ou
     mtask_status status = MTASK_INVALID;
     mtask__lock(&thread->lock);
     if (thread->info.id != 0) {
-        status = thread->outcome.status;
-        if (status != MTASK_OK && status != MTASK_CANCELED)
-            status = MTASK_FAILED;
+        status = thread->joined;
         if (outcome != NULL)
             *outcome = thread->outcome;
     }
@@ -3646,8 +3759,11 @@ MTASK_API bool mtask_thread_is_alive(mtask_thread *thread) {
 }
 
 MTASK_API uint64_t mtask_thread_id(mtask_thread *thread) {
-    mtask__thread_unhold(mtask__thread_hold(thread));
-    return thread->info.id;
+    uint64_t id;
+    mtask__lock(&thread->lock);
+    id = thread->block != NULL ? mtask__thread_look(thread->block).id : thread->info.id;
+    mtask__unlock(&thread->lock);
+    return id;
 }
 
 MTASK_API const char *mtask_thread_name(mtask_thread *thread) {
@@ -3656,8 +3772,10 @@ MTASK_API const char *mtask_thread_name(mtask_thread *thread) {
 }
 
 MTASK_API mtask_status mtask_thread_set_name(mtask_thread *thread, const char *name) {
-    mtask__thread *block = thread != NULL ? mtask__thread_hold(thread) : mtask__me()->thread;
-    if (block == NULL || name == NULL)
+    mtask__thread *block = NULL;
+    if (name != NULL)
+        block = thread != NULL ? mtask__thread_hold(thread) : mtask__me()->thread;
+    if (block == NULL)
         return MTASK_INVALID;
     mtask__lock(&mtask__state.lock);
     mtask__set_name(block->info.name, name);
@@ -3687,9 +3805,8 @@ MTASK_API mtask_status mtask_thread_enumerate(mtask_thread_info *infos, size_t c
     block = mtask__state.threads;
     if (block != NULL) {
         do {
-            if (found < capacity)
-                infos[found] = block->info;
-            found++;
+            if (block->info.alive && found++ < capacity)
+                infos[found - 1] = block->info;
             block = block->next;
         } while (block != mtask__state.threads);
     }
@@ -3711,7 +3828,7 @@ static mtask__thread *mtask__thread_find(uint64_t id) {
     if (block == NULL)
         return NULL;
     do {
-        if (block->info.id == id)
+        if (block->info.id == id && block->info.alive)
             return block;
         block = block->next;
     } while (block != mtask__state.threads);
@@ -3741,7 +3858,7 @@ MTASK_API mtask_status mtask_thread_attach(mtask_thread *thread, uint64_t id) {
 MTASK_API mtask_status mtask_thread_join_all(int64_t timeout) {
     int64_t deadline;
     const mtask__thread *own = mtask__me()->thread;
-    mtask_word myself = own->counted && own != mtask__state.main ? 1 : 0;
+    mtask_word myself = own->counted ? 1 : 0;
     mtask_status status = mtask__deadline(timeout, &deadline);
     if (status != MTASK_OK)
         return status;
@@ -3960,7 +4077,7 @@ MTASK_API mtask_status mtask_timer_cancel(mtask_timer *timer, int64_t timeout) {
     mtask__lock(&state->timer_lock);
     removed = mtask__timer_remove(timer);
     if (state->running == timer && mtask_task_id() == state->timer_task)
-        status = MTASK_DEADLOCK;
+        status = MTASK_DEADLOCK; /* or MTASK_OK, if it had started itself again */
     while (status == MTASK_OK && state->running == timer) {
         status = mtask__timer_await(deadline);
         if (state->running != timer)
@@ -3968,7 +4085,9 @@ MTASK_API mtask_status mtask_timer_cancel(mtask_timer *timer, int64_t timeout) {
         removed = mtask__timer_remove(timer) || removed; /* it may have started itself again */
     }
     mtask__unlock(&state->timer_lock);
-    return status == MTASK_OK && !removed ? MTASK_DONE : status;
+    if (status == MTASK_OK || status == MTASK_DEADLOCK)
+        return removed ? MTASK_OK : status == MTASK_OK ? MTASK_DONE : MTASK_DEADLOCK;
+    return status;
 }
 
 MTASK_API bool mtask_timer_is_pending(const mtask_timer *timer) {
@@ -3983,9 +4102,11 @@ static void mtask__fork_prepare(void) {
     (void)mtask__me(); /* while it can still take the locks */
     mtask__lock(&mtask__state.timer_lock);
     mtask__lock(&mtask__state.lock);
+    mtask__debug_fork_prepare();
 }
 
 static void mtask__fork_parent(void) {
+    mtask__debug_fork_parent();
     mtask__unlock(&mtask__state.lock);
     mtask__unlock(&mtask__state.timer_lock);
 }
@@ -4019,41 +4140,52 @@ static void mtask__fork_bury_all(const mtask__thread *survivor) {
     }
 }
 
-static void mtask__fork_child(void) {
-    mtask__process *state = &mtask__state;
-    mtask__thread_self *self = mtask__me();
-    mtask__thread *survivor = self->thread;
-    state->nonce = mtask__os_nonce() & 0xffffff;
-    self->own.id = (self->own.id & MTASK__SERIAL) | (uint64_t)state->nonce << 40;
-    self->task = &self->own; /* loops of the parent are not the child's */
-    survivor->info.id = self->own.id;
+/* In the child: the thread that called fork is the main thread now, of which there is always a
+   block. */
+static void mtask__fork_survive(mtask__thread *survivor, uint64_t id) {
+    survivor->info.id = id;
     survivor->info.native_id = mtask__os_thread_native_id();
     survivor->info.main = true;
-    mtask__fork_bury_all(survivor);
     survivor->next = survivor->prev = survivor;
-    state->threads = survivor;
-    state->main = survivor;
-    if (!survivor->info.foreign) {
-        survivor->counted = false;              /* it is the main thread now, */
-        mtask_future_retain(&survivor->future); /* of which there is always a block */
-    }
-    mtask__store(&state->alive, 0, RELAXED); /* there is one thread: pairs with none */
-    mtask__store(&state->joiners, 0, RELAXED);
+    if (!survivor->info.foreign)
+        mtask_future_retain(&survivor->future);
+    mtask__state.threads = survivor;
+    mtask__state.main = survivor;
+}
+
+/* In the child: the timers are the parent's; so is their thread, unless it is the one that forked.
+ */
+static void mtask__fork_timers(bool here) {
+    mtask__process *state = &mtask__state;
     while (state->timers != NULL) {
         mtask_timer *timer = state->timers;
         mtask__heap_remove(&state->timers, timer);
         timer->pending = 0;
     }
-    state->running = NULL;
-    state->timer_task = 0;
+    state->running = here ? state->running : NULL;
+    state->timer_task = here ? mtask__self.own.id : 0;
+}
+
+static void mtask__fork_child(void) {
+    mtask__process *state = &mtask__state;
+    mtask__thread_self *self = mtask__me();
+    mtask__thread *survivor = self->thread;
+    uint64_t parents = self->own.id;
+    bool timer = state->timer_task == parents; /* it forked in a timer's function */
+    state->nonce = mtask__os_nonce() >> 8;
+    self->own.id = (parents & MTASK__SERIAL) | (uint64_t)state->nonce << 40;
+    self->task = &self->own; /* loops of the parent are not the child's */
+    mtask__fork_bury_all(survivor);
+    mtask__fork_survive(survivor, self->own.id);
+    mtask__fork_timers(timer);
+    survivor->counted = timer;
+    mtask__store(&state->alive, timer ? 1 : 0, RELAXED); /* there is one thread: pairs with none */
+    mtask__store(&state->joiners, 0, RELAXED);
+    mtask__debug_fork_child(parents, self->own.id);
     for (int i = 0; i < MTASK__BUCKETS; i++) {
         memset(&state->buckets[i], 0, sizeof state->buckets[i]);
         mtask__os_lock_init(&state->buckets[i].lock);
     }
-# if MTASK_DEBUG
-    mtask__store(&state->debug_lock.word, 0, RELAXED);
-    state->blocked = NULL;
-# endif
     mtask__store(&state->lock.word, 0, RELAXED); /* held since mtask__fork_prepare */
     mtask__store(&state->timer_lock.word, 0, RELAXED);
 }
@@ -4350,8 +4482,7 @@ MTASK_API mtask_status mtask__rmutex_lock_at(mtask_rmutex *rmutex, int64_t timeo
         return (mtask_rmutex_lock_for)(rmutex, timeout);
     status = mtask__debug_lock(rmutex, &rmutex->mutex, timeout, true, &where);
     if (status == MTASK_OK) {
-        mtask__rmutex_set_owner(rmutex, mtask_task_id());
-        rmutex->count = 1;
+        mtask__rmutex_own(rmutex, 1);
     }
     return status;
 }
@@ -4406,7 +4537,35 @@ MTASK_API mtask_status mtask__thread_join_at(mtask_thread *thread, mtask_outcome
     return status;
 }
 
+static void mtask__debug_fork_prepare(void) {
+    mtask__lock(&mtask__state.debug_lock);
+}
+
+static void mtask__debug_fork_parent(void) {
+    mtask__unlock(&mtask__state.debug_lock);
+}
+
+/* Locks of the thread that forked are the child's; those of the others are nobody's. */
+static void mtask__debug_fork_child(uint64_t parents, uint64_t id) {
+    for (mtask__owned *owned = mtask__state.owned; owned != NULL; owned = owned->next)
+        owned->owner = owned->owner == parents ? id : 0;
+    mtask__state.blocked = NULL;
+    mtask__store(&mtask__state.debug_lock.word, 0,
+                 RELAXED); /* there is one thread: pairs with none */
+}
+
 # else /* without the detector */
+
+static void mtask__debug_fork_prepare(void) {
+}
+
+static void mtask__debug_fork_parent(void) {
+}
+
+static void mtask__debug_fork_child(uint64_t parents, uint64_t id) {
+    (void)parents;
+    (void)id;
+}
 
 MTASK_API mtask_status mtask_debug_on_deadlock(void (*hook)(const mtask_deadlock *report,
                                                             void *ctx),
@@ -4537,6 +4696,8 @@ static int mtask__posix_stack_size(pthread_attr_t *attr, size_t size) {
     size_t least = (size_t)sysconf(_SC_THREAD_STACK_MIN);
     if (size == 0)
         return 0;
+    if (size > SIZE_MAX - page)
+        return EINVAL;
     if (size < least)
         size = least;
     return pthread_attr_setstacksize(attr, (size + page - 1) / page * page);
@@ -4902,7 +5063,7 @@ static long mtask__futex(mtask_word *word, int operation, mtask_word value, int6
             long seconds;
             long nanoseconds;
         } native;
-        native.seconds = (long)until.seconds;
+        native.seconds = until.seconds > LONG_MAX ? LONG_MAX : (long)until.seconds;
         native.nanoseconds = (long)until.nanoseconds;
         return syscall(SYS_futex, word, operation, value,
                        deadline == MTASK_FOREVER ? NULL : &native, NULL, mask);

@@ -408,9 +408,10 @@ static void init_barrier_of_two(void *object) {
 }
 
 /* The one who came first frees: the other may still be inside its call. */
-static bool leave_barrier(void *object, int player) {
+static bool leave_barrier(void *object, int player, testing_random *random) {
     uint32_t index;
     (void)player;
+    (void)random;
     ck_assert_status(mtask_barrier_wait((mtask_barrier *)object, &index, MTASK_FOREVER), MTASK_OK);
     return index == 0;
 }

@@ -642,8 +642,9 @@ START_TEST(condition_is_usable_in_a_forked_child) {
 END_TEST
 
 /* The waiter frees all as soon as it has the mutex. */
-static bool leave_room(void *object, int player) {
+static bool leave_room(void *object, int player, testing_random *random) {
     room *all = (room *)object;
+    (void)random;
     ck_assert_status(mtask_mutex_lock(&all->mutex), MTASK_OK);
     if (player == 0) {
         all->state = 1;
@@ -662,8 +663,9 @@ START_TEST(condition_may_be_freed_by_a_waiter_that_was_told) {
 END_TEST
 
 /* The notifier holds no mutex: it may still be inside notify when the woken one frees all. */
-static bool leave_room_early(void *object, int player) {
+static bool leave_room_early(void *object, int player, testing_random *random) {
     room *all = (room *)object;
+    (void)random;
     if (player == 0) {
         await_count(all, &all->entered, 1);
         ck_assert_status(mtask_cond_notify_all(&all->cond), MTASK_OK);

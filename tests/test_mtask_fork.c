@@ -74,7 +74,7 @@ static void *wait_at_gate(void *arg) {
 /* ---- what a child does to see that everything works ---- */
 
 static int use_threads(void *arg) {
-    mtask_thread threads[4] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread threads[4] = {0};
     mtask_outcome outcome;
     size_t before = mtask_thread_active_count();
     for (int i = 0; i < 4; i++)
@@ -105,8 +105,8 @@ static void *count_up(void *arg) {
 }
 
 static int use_locks(void *arg) {
-    shared_count shared = {{0}, {{0}, 0, NULL}, 0};
-    mtask_rmutex rmutex = {{0}, {0, 0}, 0};
+    shared_count shared = {0};
+    mtask_rmutex rmutex = {0};
     mtask_status status;
     (void)arg;
     CHILD_CHECK(mtask_rmutex_lock(&rmutex) == MTASK_OK && mtask_rmutex_lock(&rmutex) == MTASK_OK);
@@ -187,8 +187,8 @@ static int use_everything(void *arg) {
 
 /* What works without a thread and without memory. */
 static int use_locks_alone(void *arg) {
-    shared_count shared = {{0}, {{0}, 0, NULL}, 0};
-    mtask_rmutex rmutex = {{0}, {0, 0}, 0};
+    shared_count shared = {0};
+    mtask_rmutex rmutex = {0};
     mtask_event event = {0};
     CHILD_CHECK(mtask_rmutex_lock(&rmutex) == MTASK_OK && mtask_rmutex_lock(&rmutex) == MTASK_OK);
     CHILD_CHECK(mtask_rmutex_unlock(&rmutex) == MTASK_OK && mtask_rmutex_count(&rmutex) == 1);
@@ -246,7 +246,7 @@ static int be_alone_after_busy_threads(void *arg) {
 }
 
 START_TEST(a_child_has_one_thread_and_can_use_everything) {
-    mtask_thread threads[3] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread threads[3] = {0};
     mtask_timer timer = {0};
     mtask_event event = {0};
     for (int i = 0; i < 3; i++)
@@ -629,7 +629,7 @@ static int see_that_it_does_not_fire(void *arg) {
 }
 
 START_TEST(the_parents_timers_fire_in_the_parent_only) {
-    marked_timer marked = {{0}, {0}};
+    marked_timer marked = {0};
     ck_assert_status(mtask_timer_start(&marked.timer, MTASK_MS(40), set_event, &marked.fired),
                      MTASK_OK);
     run_child(see_that_it_does_not_fire, &marked);
@@ -655,7 +655,7 @@ static void *start_and_join_all_the_time(void *arg) {
 }
 
 static void *use_timers_all_the_time(void *arg) {
-    mtask_timer timers[3] = {{0}};
+    mtask_timer timers[3] = {0};
     while (mtask_word_load(&stop) == 0) {
         for (int i = 0; i < 3; i++)
             ck_assert_status(mtask_timer_start(&timers[i], MTASK_US(i * 40), return_arg, arg),
@@ -682,7 +682,7 @@ static void *use_futures_all_the_time(void *arg) {
 START_TEST(forking_is_safe_while_other_threads_are_busy) {
     static const mtask_fn busy[] = {start_and_join_all_the_time, start_and_join_all_the_time,
                                     use_timers_all_the_time, use_futures_all_the_time};
-    mtask_thread threads[4] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread threads[4] = {0};
     ck_assert_status(mtask_future_create(&contested, NULL), MTASK_OK);
     for (int i = 0; i < 4; i++)
         ck_assert_status(mtask_thread_start(&threads[i], busy[i], NULL), MTASK_OK);
@@ -704,7 +704,7 @@ static void *fork_all_the_time(void *arg) {
 }
 
 START_TEST(several_threads_fork_at_the_same_time) {
-    mtask_thread threads[3] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread threads[3] = {0};
     for (int i = 0; i < 3; i++)
         ck_assert_status(mtask_thread_start(&threads[i], fork_all_the_time, NULL), MTASK_OK);
     for (int i = 0; i < 3; i++)
@@ -727,7 +727,7 @@ static void *exec_true(void *arg) {
 }
 
 START_TEST(fork_and_exec_from_many_threads_harms_nobody) {
-    mtask_thread threads[3] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread threads[3] = {0};
     for (int i = 0; i < 3; i++)
         ck_assert_status(mtask_thread_start(&threads[i], exec_true, NULL), MTASK_OK);
     for (int i = 0; i < 3; i++)

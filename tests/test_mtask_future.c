@@ -805,7 +805,7 @@ static void check_race(void) {
 
 START_TEST(setters_cancellers_getters_and_callbacks_race_without_harm) {
     enum { N = 4 };
-    mtask_thread threads[N] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread threads[N] = {0};
     race_seed = testing_seed();
     ck_assert_status(mtask_barrier_init(&race_start, N + 1, NULL, NULL, 0), MTASK_OK);
     for (uintptr_t i = 0; i < N; i++)
@@ -848,7 +848,7 @@ static void *end_in_random_order(void *arg) {
 
 /* One round: six waiters and two that end eight futures. */
 static void wait_and_end(uintptr_t round) {
-    mtask_thread threads[8] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread threads[8] = {0};
     mtask_event_clear(&many_gate);
     for (int i = 0; i < 8; i++)
         shared_futures[i] = new_future();

@@ -56,7 +56,7 @@ static void *keep_my_own(void *arg) {
 }
 
 START_TEST(each_thread_has_its_own_value) {
-    mtask_thread threads[4] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread threads[4] = {0};
     ck_assert_status(mtask_barrier_init(&everybody, 4, NULL, NULL, 0), MTASK_OK);
     ck_assert_status(mtask_local_init(&local, NULL), MTASK_OK);
     ck_assert_status(mtask_local_set(&local, &values[7]), MTASK_OK);
@@ -112,7 +112,7 @@ static void *join_and_look(void *arg) {
 }
 
 START_TEST(the_destructor_has_run_when_any_of_several_joins_returns) {
-    mtask_thread joiners[3] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread joiners[3] = {0};
     ck_assert_status(mtask_local_init(&local, destroy_slowly), MTASK_OK);
     ck_assert_status(mtask_thread_start(&with_value, set_and_wait, &values[0]), MTASK_OK);
     for (int i = 0; i < 3; i++)
@@ -324,7 +324,7 @@ static void *set_in_a_loop(void *arg) {
 }
 
 START_TEST(threads_make_and_drop_locals_at_the_same_time) {
-    mtask_thread threads[4] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread threads[4] = {0};
     for (uintptr_t i = 0; i < 4; i++)
         ck_assert_status(mtask_thread_start(&threads[i], set_in_a_loop, (void *)i), MTASK_OK);
     for (int i = 0; i < 4; i++)

@@ -345,12 +345,13 @@ typedef struct boxed_mutex {
     int gone;
 } boxed_mutex;
 
-static bool leave_mutex(void *object, int player) {
+static bool leave_mutex(void *object, int player, testing_random *random) {
     boxed_mutex *box = (boxed_mutex *)object;
     bool last;
     (void)player;
     ck_assert_status(mtask_mutex_lock(&box->mutex), MTASK_OK);
     last = ++box->gone == 2;
+    testing_dawdle(random, 3000); /* the other goes to sleep */
     ck_assert_status(mtask_mutex_unlock(&box->mutex), MTASK_OK);
     return last;
 }
@@ -595,13 +596,14 @@ START_TEST(rmutex_excludes_and_loses_nobody_among_random_timeouts) {
 }
 END_TEST
 
-static bool leave_rmutex(void *object, int player) {
+static bool leave_rmutex(void *object, int player, testing_random *random) {
     boxed_mutex *box = (boxed_mutex *)object;
     bool last;
     (void)player;
     ck_assert_status(mtask_rmutex_lock(&box->rmutex), MTASK_OK);
     ck_assert_status(mtask_rmutex_lock(&box->rmutex), MTASK_OK);
     last = ++box->gone == 2;
+    testing_dawdle(random, 3000); /* the other goes to sleep */
     ck_assert_status(mtask_rmutex_unlock(&box->rmutex), MTASK_OK);
     ck_assert_status(mtask_rmutex_unlock(&box->rmutex), MTASK_OK);
     return last;

@@ -172,17 +172,24 @@ START_TEST(once_runs_each_of_many_to_success_just_once) {
 }
 END_TEST
 
+typedef struct leaver {
+    testing_random *random;
+    bool ran;
+} leaver;
+
 static void *note_who_ran(void *arg) {
-    *(bool *)arg = true;
+    leaver *self = (leaver *)arg;
+    testing_dawdle(self->random, 3000); /* the other goes to sleep */
+    self->ran = true;
     return NULL;
 }
 
 /* Who finds it done by the other frees it: the other may still be inside its call. */
-static bool free_unless_run_here(void *object, int player) {
-    bool ran = false;
+static bool free_unless_run_here(void *object, int player, testing_random *random) {
+    leaver self = {random, false};
     (void)player;
-    ck_assert_status(mtask_once((mtask_once_flag *)object, note_who_ran, &ran), MTASK_OK);
-    return !ran;
+    ck_assert_status(mtask_once((mtask_once_flag *)object, note_who_ran, &self), MTASK_OK);
+    return !self.ran;
 }
 
 START_TEST(once_may_be_freed_by_the_one_who_waited) {
@@ -350,8 +357,9 @@ static void init_group_of_one(void *object) {
     ck_assert_status(mtask_waitgroup_add((mtask_waitgroup *)object, 1), MTASK_OK);
 }
 
-static bool leave_group(void *object, int player) {
+static bool leave_group(void *object, int player, testing_random *random) {
     mtask_waitgroup *group = (mtask_waitgroup *)object;
+    (void)random;
     if (player == 1)
         ck_assert_status(mtask_waitgroup_wait(group, MTASK_FOREVER), MTASK_OK);
     else

@@ -418,18 +418,18 @@ typedef struct boxed_rwlock {
     int gone;
 } boxed_rwlock;
 
-static bool leave_rwlock(void *object, int player) {
+static bool leave_rwlock(void *object, int player, testing_random *random) {
     boxed_rwlock *box = (boxed_rwlock *)object;
+    bool write = player == 0 || testing_below(random, 2) == 0;
     bool last;
-    if (player == 0) {
-        ck_assert_status(mtask_rwlock_lock_write(&box->rwlock), MTASK_OK);
-        last = __atomic_add_fetch(&box->gone, 1, __ATOMIC_RELAXED) == 2;
-        ck_assert_status(mtask_rwlock_unlock_write(&box->rwlock), MTASK_OK);
-    } else {
-        ck_assert_status(mtask_rwlock_lock_read(&box->rwlock), MTASK_OK);
-        last = __atomic_add_fetch(&box->gone, 1, __ATOMIC_RELAXED) == 2;
-        ck_assert_status(mtask_rwlock_unlock_read(&box->rwlock), MTASK_OK);
-    }
+    ck_assert_status(write ? mtask_rwlock_lock_write(&box->rwlock)
+                           : mtask_rwlock_lock_read(&box->rwlock),
+                     MTASK_OK);
+    last = __atomic_add_fetch(&box->gone, 1, __ATOMIC_RELAXED) == 2;
+    testing_dawdle(random, 3000); /* the other goes to sleep */
+    ck_assert_status(write ? mtask_rwlock_unlock_write(&box->rwlock)
+                           : mtask_rwlock_unlock_read(&box->rwlock),
+                     MTASK_OK);
     return last;
 }
 

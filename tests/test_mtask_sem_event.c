@@ -331,8 +331,9 @@ START_TEST(semaphore_loses_nothing_that_was_released) {
 END_TEST
 
 /* The one who acquires frees, while the other may still be inside its release. */
-static bool leave_semaphore(void *object, int player) {
+static bool leave_semaphore(void *object, int player, testing_random *random) {
     mtask_sem *sem = (mtask_sem *)object;
+    (void)random;
     if (player == 1)
         ck_assert_status(mtask_sem_acquire(sem, MTASK_FOREVER), MTASK_OK);
     else
@@ -349,8 +350,9 @@ static void init_bounded_semaphore(void *object) {
     ck_assert_status(mtask_sem_init((mtask_sem *)object, 0, 2, 0), MTASK_OK);
 }
 
-static bool leave_bounded_semaphore(void *object, int player) {
+static bool leave_bounded_semaphore(void *object, int player, testing_random *random) {
     mtask_sem *sem = (mtask_sem *)object;
+    (void)random;
     if (player == 1)
         for (int i = 0; i < 2; i++)
             ck_assert_status(mtask_sem_acquire(sem, MTASK_FOREVER), MTASK_OK);
@@ -580,8 +582,9 @@ START_TEST(event_lets_everybody_come_home_from_a_storm) {
 END_TEST
 
 /* The waiter frees while the other may still be inside its set. */
-static bool leave_event(void *object, int player) {
+static bool leave_event(void *object, int player, testing_random *random) {
     mtask_event *event = (mtask_event *)object;
+    (void)random;
     if (player == 1)
         ck_assert_status(mtask_event_wait(event, MTASK_FOREVER), MTASK_OK);
     else

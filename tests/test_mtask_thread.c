@@ -8,12 +8,6 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#ifdef MTASK_FORCE_POSIX
-# define PLAIN_POSIX 1 /* no affinity, no names that the system sees, no native ids */
-#else
-# define PLAIN_POSIX 0
-#endif
-
 /* ---- helpers ---- */
 
 static mtask_event gate; /* what wait_at_gate waits for */
@@ -216,7 +210,7 @@ static void *join_the_one(void *arg) {
 }
 
 START_TEST(several_join_at_once_and_all_learn_the_outcome) {
-    mtask_thread joiners[6] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread joiners[6] = {0};
     mtask_outcome outcome;
     ck_assert_status(mtask_thread_start(&joined_by_many, wait_at_gate, &joined_value), MTASK_OK);
     for (int i = 0; i < 6; i++)
@@ -338,8 +332,7 @@ START_TEST(the_system_sees_the_first_15_bytes_of_the_name) {
     desc.name = "abcdefghijklmnopqrstuvw";
     ck_assert_status(mtask_thread_start_ex(&thread, &desc), MTASK_OK);
     ck_assert_status(mtask_thread_join(&thread, NULL, MTASK_FOREVER), MTASK_OK);
-    if (!PLAIN_POSIX)
-        ck_assert_str_eq(name_in_system, "abcdefghijklmno");
+    ck_assert_str_eq(name_in_system, "abcdefghijklmno");
     ck_assert_str_eq(mtask_thread_name(&thread), "abcdefghijklmnopqrstuvw");
 }
 END_TEST
@@ -460,16 +453,12 @@ START_TEST(a_thread_runs_only_on_the_cpus_it_was_given) {
     cpu_set_t allowed;
     ck_assert_int_eq(sched_getaffinity(0, sizeof allowed, &allowed), 0);
     for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        mtask_status status;
         if (!CPU_ISSET(cpu, &allowed))
             continue;
         desc.fn = look_at_cpus;
         desc.cpus = &cpu;
         desc.cpu_count = 1;
-        status = mtask_thread_start_ex(&thread, &desc);
-        if (PLAIN_POSIX && status == MTASK_UNSUPPORTED)
-            continue;
-        ck_assert_status(status, MTASK_OK);
+        ck_assert_status(mtask_thread_start_ex(&thread, &desc), MTASK_OK);
         ck_assert_status(mtask_thread_join(&thread, NULL, MTASK_FOREVER), MTASK_OK);
         ck_assert_int_eq(CPU_COUNT(&cpus_inside), 1);
         ck_assert(CPU_ISSET(cpu, &cpus_inside));
@@ -488,8 +477,7 @@ START_TEST(cpus_that_do_not_exist_are_refused) {
     desc.cpu_count = 1;
     for (size_t i = 0; i < sizeof cpus / sizeof cpus[0]; i++) {
         desc.cpus = &cpus[i];
-        ck_assert_status(mtask_thread_start_ex(&thread, &desc),
-                         PLAIN_POSIX ? MTASK_UNSUPPORTED : MTASK_SYSTEM);
+        ck_assert_status(mtask_thread_start_ex(&thread, &desc), MTASK_SYSTEM);
         ck_assert(!mtask_thread_is_alive(&thread));
         ck_assert_uint_eq(mtask_thread_active_count(), 1);
         ck_assert_status(mtask_thread_join(&thread, NULL, MTASK_NOWAIT), MTASK_INVALID);
@@ -785,8 +773,7 @@ START_TEST(the_main_thread_knows_itself) {
     ck_assert(main_thread.main && main_thread.alive && main_thread.foreign);
     ck_assert_str_eq(current.name, "MainThread");
     ck_assert_str_eq(main_thread.name, "MainThread");
-    if (!PLAIN_POSIX)
-        ck_assert_int_eq(current.native_id, gettid_here());
+    ck_assert_int_eq(current.native_id, gettid_here());
 }
 END_TEST
 
@@ -815,8 +802,7 @@ START_TEST(a_thread_knows_itself) {
     ck_assert_uint_eq(main_id_inside, main_id);
     ck_assert_uint_ne(before, main_id);
     ck_assert(seen_inside.alive && !seen_inside.main && !seen_inside.foreign);
-    if (!PLAIN_POSIX)
-        ck_assert_int_eq(seen_inside.native_id, tid_inside);
+    ck_assert_int_eq(seen_inside.native_id, tid_inside);
 }
 END_TEST
 
@@ -835,7 +821,7 @@ START_TEST(ids_are_never_zero_and_never_used_twice) {
     static uint64_t ids[N + 1];
     ids[N] = mtask_task_id();
     for (int i = 0; i < N; i += 4) {
-        mtask_thread threads[4] = {{{0}, NULL, {0}, {0}}};
+        mtask_thread threads[4] = {0};
         for (int j = 0; j < 4; j++)
             ck_assert_status(mtask_thread_start(&threads[j], store_my_id, &ids[i + j]), MTASK_OK);
         for (int j = 0; j < 4; j++)
@@ -965,7 +951,7 @@ END_TEST
 /* ---- enumerate, set_name, attach ---- */
 
 START_TEST(enumerate_lists_those_alive) {
-    mtask_thread threads[2] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread threads[2] = {0};
     mtask_thread_desc desc = {0};
     mtask_thread_info infos[8], found;
     size_t count = 0;
@@ -991,7 +977,7 @@ START_TEST(enumerate_lists_those_alive) {
 END_TEST
 
 START_TEST(enumerate_fills_what_fits_and_tells_how_many_there_are) {
-    mtask_thread threads[3] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread threads[3] = {0};
     mtask_thread_info infos[5];
     size_t count = 0;
     for (int i = 0; i < 3; i++)
@@ -1025,8 +1011,7 @@ START_TEST(a_thread_can_rename_itself) {
     ck_assert_status(mtask_thread_start(&thread, rename_myself, NULL), MTASK_OK);
     ck_assert_status(mtask_event_wait(&renamed, MTASK_FOREVER), MTASK_OK);
     ck_assert_str_eq(seen_inside.name, "chosen");
-    if (!PLAIN_POSIX)
-        ck_assert_str_eq(name_in_system, "chosen");
+    ck_assert_str_eq(name_in_system, "chosen");
     ck_assert_str_eq(mtask_thread_name(&thread), "chosen");
     open_and_join(&thread);
     ck_assert_str_eq(mtask_thread_name(&thread), "chosen");
@@ -1051,8 +1036,7 @@ START_TEST(a_thread_can_be_renamed_from_outside) {
     ck_assert(find_thread(mtask_thread_id(&thread), &found));
     ck_assert_str_eq(found.name, "a-name-longer-than-15");
     system_name(tid_inside, name_in_system);
-    if (!PLAIN_POSIX)
-        ck_assert_str_eq(name_in_system, "a-name-longer-t");
+    ck_assert_str_eq(name_in_system, "a-name-longer-t");
     open_and_join(&thread);
     ck_assert_str_eq(seen_inside.name, "a-name-longer-than-15");
 }
@@ -1409,7 +1393,7 @@ static void *stress_lookers(void *arg) {
 }
 
 START_TEST(starting_joining_detaching_and_looking_race_without_harm) {
-    mtask_thread workers[3] = {{{0}, NULL, {0}, {0}}}, looker = {0};
+    mtask_thread workers[3] = {0}, looker = {0};
     mtask_thread_desc desc = {0};
     stress_seed = testing_seed();
     desc.fn = stress_lookers;
@@ -1449,7 +1433,7 @@ static void *use_common_handle(void *arg) {
 }
 
 START_TEST(several_may_use_one_handle_at_once) {
-    mtask_thread users[4] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread users[4] = {0};
     for (long round = testing_scale(60); round > 0; round--) {
         mtask_event_clear(&gate);
         ck_assert_status(mtask_thread_start(&common, wait_at_gate, &common), MTASK_OK);

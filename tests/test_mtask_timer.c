@@ -459,7 +459,7 @@ static void *race_many(void *arg) {
 }
 
 START_TEST(a_timer_either_ran_or_was_cancelled) {
-    mtask_thread threads[3] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread threads[3] = {0};
     race_seed = testing_seed();
     for (uintptr_t i = 0; i < 3; i++)
         ck_assert_status(mtask_thread_start(&threads[i], race_many, (void *)i), MTASK_OK);
@@ -490,7 +490,7 @@ static void *cancel_contested(void *arg) {
 }
 
 START_TEST(of_several_cancellers_at_most_one_succeeds) {
-    mtask_thread threads[3] = {{{0}, NULL, {0}, {0}}};
+    mtask_thread threads[3] = {0};
     testing_random random = testing_random_make(race_seed = testing_seed(), 9);
     ck_assert_status(mtask_barrier_init(&cancel_round, 4, NULL, NULL, 0), MTASK_OK);
     for (uintptr_t i = 0; i < 3; i++)

@@ -423,11 +423,12 @@ static mtask_word run_coro(void (*fn)(fake_coro *self), void *arg) {
 
 typedef struct word_crew {
     mtask_word word;
-    mtask_word back; /* how many waits have returned */
-    int flags;       /* of the waits */
-    int odd_flags;   /* if not 0: of those whose index is odd */
+    mtask_word back;   /* how many waits have returned */
+    mtask_word places; /* of the log, given away */
+    int log[32];       /* indices of those that returned, in that order */
+    int flags;         /* of the waits */
+    int odd_flags;     /* if not 0: of those whose index is odd */
     int64_t timeout;
-    int log[32]; /* indices of those that returned, in that order */
     testing_crowd crowd;
     fake_loop *loop;
 } word_crew;
@@ -435,7 +436,8 @@ typedef struct word_crew {
 static mtask_status crew_wait(word_crew *self, int index) {
     int flags = self->odd_flags != 0 && index % 2 != 0 ? self->odd_flags : self->flags;
     mtask_status status = wait_word(&self->word, self->timeout, flags);
-    self->log[mtask_word_add(&self->back, 1) % 32] = index;
+    self->log[mtask_word_add(&self->places, 1) % 32] = index;
+    mtask_word_add(&self->back, 1);
     return status;
 }
 
@@ -804,7 +806,7 @@ START_TEST(nobody_starves_when_all_come_back_to_wait) {
         await_word(&all.back, i);
     }
     for (int i = 0; i < 8; i++)
-        ck_assert_uint_ge(all.turns[i], 3);
+        ck_assert_uint_ge(mtask_word_load(&all.turns[i]), 3);
     mtask_word_store(&all.word, 1);
     mtask_word_wake(&all.word, INT_MAX, 0);
     testing_crowd_join(&crowd);
@@ -838,7 +840,7 @@ START_TEST(a_signal_does_not_end_a_wait) {
     crew_start(&crew, 2, 0, 0);
     testing_interrupt(&crew.crowd.members[0]);
     testing_interrupt(&crew.crowd.members[1]);
-    ck_assert_uint_eq(crew.back, 0);
+    ck_assert_uint_eq(mtask_word_load(&crew.back), 0);
     ck_assert_int_eq(mtask_word_wake(&crew.word, 2, 0), 2);
     crew_end(&crew);
 }
@@ -2300,6 +2302,9 @@ static void use_all_in_child(word_crew *parents, word_game *game) {
     ck_assert_int_eq(mtask_word_wake(&parents->word, INT_MAX, 0), 0);
     for (int i = 0; i < GROUPS; i++)
         ck_assert_int_eq(mtask_word_wake(&game->words[i], INT_MAX, 0), 0);
+    each_kind(DIRECTED, direct_woken_and_canceled);
+    if (TESTING_TSAN) /* mistakes new threads for those of the parent, which it thinks alive */
+        _exit(0);
     crew_start(&crew, 2, 2, 0);
     ck_assert_int_eq(mtask_word_wake(&crew.word, INT_MAX, 0), 4);
     crew_end(&crew);

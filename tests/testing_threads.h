@@ -189,15 +189,23 @@ static TESTING_UNUSED void testing_check_idle(const testing_member *member) {
 
 /* ---- two players and one object, which one of them frees as soon as it may ---- */
 
+typedef bool (*testing_play_fn)(void *object, int player, testing_random *random);
+
 typedef struct testing_game {
-    size_t size;                            /* of the object, which begins zeroed */
-    void (*init)(void *object);             /* NULL: zeroes will do */
-    bool (*play)(void *object, int player); /* true, for just one player: free it */
-    void *objects[2];                       /* of this round and of the next */
-    uint32_t arrivals;                      /* at the starting line, in all rounds */
+    size_t size;                /* of the object, which begins zeroed */
+    void (*init)(void *object); /* NULL: zeroes will do */
+    testing_play_fn play;       /* true, for just one player: free it */
+    void *objects[2];           /* of this round and of the next */
+    uint32_t arrivals;          /* at the starting line, in all rounds */
     long rounds;
     uint64_t seed;
 } testing_game;
+
+/* Uses the CPU for a random number of turns below `limit`. */
+static TESTING_UNUSED void testing_dawdle(testing_random *random, uint64_t limit) {
+    for (volatile uint64_t left = testing_below(random, limit); left > 0; left--) {
+    }
+}
 
 /* Returns when both players have called it `round` times. */
 static TESTING_UNUSED void testing_game_meet(testing_game *game, uint32_t round) {
@@ -219,10 +227,9 @@ static TESTING_UNUSED void testing_game_player(testing_member *self) {
                 game->init(*object);
         }
         testing_game_meet(game, (uint32_t)round + 1);
-        for (volatile uint64_t delay = testing_below(&random, 64); delay > 0; delay--) {
-        }
+        testing_dawdle(&random, testing_below(&random, 4) == 0 ? 4000 : 64);
         void *mine = *object;
-        if (game->play(mine, self->index))
+        if (game->play(mine, self->index, &random))
             free(mine);
     }
 }
@@ -230,7 +237,7 @@ static TESTING_UNUSED void testing_game_player(testing_member *self) {
 /* Plays thousands of rounds: the other player may still be inside its last call on the object when
    it is freed. AddressSanitizer and ThreadSanitizer see whoever touches it then. */
 static TESTING_UNUSED void testing_play(size_t size, void (*init)(void *object),
-                                        bool (*play)(void *object, int player)) {
+                                        testing_play_fn play) {
     testing_game game = {size, init, play, {NULL, NULL}, 0, testing_scale(6000), testing_seed()};
     testing_crowd crowd;
     testing_crowd_start(&crowd, 2, testing_game_player, &game);
