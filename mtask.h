@@ -50,12 +50,12 @@
        may be freed by whoever knows that nobody will use it again, also if it was told so by the
        object itself: the locker that finds nobody else interested may unlock and free at once.
      - After fork() the child may go on using mtask: it has one thread, the one that called fork,
-       andobjects that other threads held must be initialised again. Handlers of
+       and objects that other threads held or waited for must be initialised again. Handlers of
        pthread_atfork must not call mtask.
      - A program and its plugins may each have a copy of this header. They share threads, timers
        and coroutines if the dynamic linker can see the program's symbols (link it with -rdynamic);
-       otherwise each copy keeps house by itself:on Linux, locks, conditions and futures still
-       work across for threads (a rmutex does not notice recursion through the other copy), while
+       otherwise each copy keeps house by itself: on Linux, locks, conditions and futures still
+       work across for threads (but not rmutexes: both copies number their tasks alike), while
        coroutines of one copy are not woken by the other. A plugin that clang
        compiled must not be unloaded: link it with -Wl,-z,nodelete (gcc's stay by themselves).
 
@@ -579,8 +579,8 @@ typedef struct mtask_outcome {
    `format` may be NULL. errno is kept. Does not allocate, does not block. */
 MTASK_API void *mtask_fail(mtask_status status, const char *format, ...) MTASK__PRINTF(2, 3);
 
-/* The number of the running task (thread or coroutine): never 0, never used again in this process.
-   24 of its bits are drawn at random for each process, so that others hardly ever have the same. */
+/* The number of the running task (thread or coroutine): never 0, never used again in this process,
+   nor at the same time in another one that sees the same process numbers. */
 MTASK_API uint64_t mtask_task_id(void);
 
 /* ---- >>barrier: threading.Barrier ---- */
@@ -792,7 +792,8 @@ MTASK_API mtask_status mtask_future_begin(mtask_future *future);
    nothing happened, the value stays the caller's. */
 MTASK_API mtask_status mtask_future_set(mtask_future *future, void *value);
 
-/* Finishes it with a failure, status and text as in mtask_fail; otherwise as mtask_future_set. */
+/* Finishes it with a failure, status and text as in mtask_fail; otherwise as mtask_future_set.
+   Without memory the text is lost, the status is not. */
 MTASK_API mtask_status mtask_future_fail(mtask_future *future, mtask_status status,
                                          const char *format, ...) MTASK__PRINTF(3, 4);
 
@@ -820,7 +821,8 @@ MTASK_API bool mtask_future_canceled(const mtask_future *future);
 MTASK_API mtask_status mtask_future_cancel(mtask_future *future);
 
 /* Calls fn(future, ctx) once, when it has ended: in the thread that ends it, or here and now if it
-   has. Callbacks run in the order in which they were added.The future lives while they run.
+   has. Callbacks run in the order in which they were added before it
+   ended. The future lives while they run.
    MTASK_NOMEM, MTASK_INVALID (no fn). */
 MTASK_API mtask_status mtask_future_then(mtask_future *future,
                                          void (*fn)(mtask_future *future, void *ctx), void *ctx);
@@ -850,7 +852,7 @@ typedef struct mtask_thread_info {
     bool alive;                 /* it has not finished */
     bool daemon;                /* mtask_thread_join_all does not wait for it */
     bool main;                  /* the thread in which main runs */
-    bool foreign;               /* not started by mtask; it cannot be joined */
+    bool foreign;               /* not started by mtask, as the main thread; it cannot be joined */
     char name[MTASK_NAME_SIZE]; /* "MainThread", "Thread-1", "Dummy-2" for a foreign one */
 } mtask_thread_info;
 
@@ -936,7 +938,7 @@ MTASK_API size_t mtask_thread_active_count(void);
 MTASK_API mtask_status mtask_thread_attach(mtask_thread *thread, uint64_t id);
 
 /* Blocks until every thread that is no daemon has ended, and every timer has fired, at most
-   `timeout` nanoseconds: what Python does at exit. Call it at the end of main.The caller itself,
+   `timeout` nanoseconds: what Python does at exit. Call it at the end of main. The caller itself,
    the main thread and foreign threads are not waited for; two threads that both call it wait for
    each other. Handles stay to be joined. MTASK_OK, MTASK_TIMEOUT, MTASK_CANCELED, MTASK_INVALID
    (negative), MTASK_SYSTEM. */
@@ -1080,7 +1082,7 @@ MTASK_API mtask_status mtask__thread_join_at(mtask_thread *thread, mtask_outcome
 
    The lock may be a mutex, rmutex, shared mutex or semaphore. If locking fails (MTASK_NOMEM and the
    like are impossible; MTASK_OVERFLOW of a rmutex, MTASK_DEADLOCK in MTASK_DEBUG builds,
-   MTASK_BROKEN of a shared mutex are not) nothing is unlocked.A shared mutex whose owner died
+   MTASK_BROKEN of a shared mutex are not) nothing is unlocked. A shared mutex whose owner died
    counts as locked for MTASK_GUARD (see `name.status`), while MTASK_WITH skips its block and so
    leaves it broken. longjmp out of the scope does not unlock in C. */
 typedef struct mtask_guard {
@@ -1461,7 +1463,7 @@ MTASK__OS_API mtask_status mtask__os_key_create(mtask_word *key, void (*destruct
 MTASK__OS_API void mtask__os_key_delete(mtask_word key);
 MTASK__OS_API void *mtask__os_key_get(mtask_word key);
 MTASK__OS_API mtask_status mtask__os_key_set(mtask_word key, void *value);
-/* Random bits that differ from process to process. */
+/* 24 bits that no other living process has. */
 MTASK__OS_API uint32_t mtask__os_nonce(void);
 /* Calls these around every fork from now on; nothing where there is no fork. */
 MTASK__OS_API void mtask__os_at_fork(void (*prepare)(void), void (*parent)(void),
@@ -1639,8 +1641,7 @@ static void mtask__process_init(void) {
     state->lock.word = 0; /* a process that was forked in the middle of this begins anew */
     state->threads = NULL;
     state->nonce = mtask__os_nonce();
-    state->chunks = state->nonce & 0xffff;
-    state->nonce >>= 8;
+    state->chunks = state->nonce * 0x9e37 & 0xffff; /* so that low halves differ, too */
     state->spin = mtask__os_is_parallel() ? MTASK_SPIN : 0;
     for (int i = 0; i < MTASK__BUCKETS; i++)
         mtask__os_lock_init(&state->buckets[i].lock);
@@ -2131,7 +2132,7 @@ MTASK_API mtask_status mtask_rmutex_init(mtask_rmutex *rmutex, int flags) {
 /* The owner is compared only with the caller's own number, which only the caller ever writes: so it
    needs no order, but it must be read in one piece. Where 64 bits cannot be, two halves may be of
    two owners; then a caller is deceived only if one of them has its upper and the other, before and
-   after, its lower half, which is of another process and drawn at random (see mtask__next_id). */
+   after, its lower half, which every process draws elsewhere (see mtask__process_init). */
 # if UINTPTR_MAX > UINT32_MAX
 static void mtask__owner_store(mtask_rmutex *rmutex, uint64_t id) {
     mtask__store(&rmutex->owner.whole, id, RELAXED);
@@ -3525,6 +3526,56 @@ MTASK_API void mtask__thread_entry(mtask__thread *block) {
         mtask__thread_leave(self);
 }
 
+/* Whether it is a thread of this process; after a fork, those of the parent are not. */
+static bool mtask__thread_is_here(const mtask__thread *block) {
+    return block->info.id >> 40 == mtask__state.nonce;
+}
+
+/* Claims the system's thread, if nobody has, once it has set the bit `ready`. */
+static bool mtask__thread_claim(mtask__thread *block, mtask_word reap, mtask_word ready) {
+    const mtask_word taken = MTASK__REAP_CLAIMED | MTASK__REAP_GONE | MTASK__REAP_SELF;
+    while ((reap & ready) != 0 && (reap & taken) == 0)
+        if (mtask__cas(&block->reap, &reap, reap | MTASK__REAP_CLAIMED, ACQ_REL))
+            return true; /* acquire: pairs with the arrival, which published the handle */
+    return false;
+}
+
+static void mtask__thread_gone(mtask__thread *block) {
+    mtask_word reap = mtask__or(&block->reap, MTASK__REAP_GONE, ACQ_REL);
+    if ((reap & MTASK__REAP_WAITERS) != 0) /* release: pairs with the loads of those who wait */
+        mtask__wake(&block->reap, INT_MAX, 0);
+}
+
+/* The thread's future has ended: returns when the system's thread is gone, too. */
+static mtask_status mtask__thread_reap(mtask__thread *block, int64_t deadline) {
+    mtask_status status = MTASK_OK;
+    mtask_word reap = mtask__load(&block->reap, ACQUIRE); /* pairs with mtask__thread_gone */
+    while ((reap & (MTASK__REAP_GONE | MTASK__REAP_SELF)) == 0 && mtask__thread_is_here(block)) {
+        if (mtask__thread_claim(block, reap, MTASK__REAP_LEFT)) {
+            mtask__os_thread_join(block->handle);
+            mtask__thread_gone(block);
+        } else if (status != MTASK_OK) {
+            return status;
+        } else {
+            (void)mtask__sleep_on(&block->reap, reap, MTASK__REAP_WAITERS, deadline, 0, &status);
+        }
+        reap = mtask__load(&block->reap, ACQUIRE);
+    }
+    return MTASK_OK;
+}
+
+/* Lets go of the system's thread; if it has not arrived yet, it will do so itself. */
+static void mtask__thread_let_go(mtask__thread *block) {
+    mtask_word reap = mtask__load(&block->reap, ACQUIRE); /* pairs with its arrival */
+    while ((reap & MTASK__REAP_ARRIVED) == 0)
+        if (mtask__cas(&block->reap, &reap, reap | MTASK__REAP_SELF, ACQUIRE))
+            return;
+    if (mtask__thread_is_here(block) && mtask__thread_claim(block, reap, MTASK__REAP_ARRIVED)) {
+        mtask__os_thread_detach(block->handle);
+        mtask__thread_gone(block);
+    }
+}
+
 static mtask__thread *mtask__thread_make(const mtask_thread_desc *desc, mtask_word references) {
     mtask__thread *block = (mtask__thread *)MTASK_MALLOC(sizeof *block);
     if (block == NULL)
@@ -3568,7 +3619,7 @@ static mtask_status mtask__thread_launch(const mtask_thread_desc *desc, bool han
         mtask__alive_less();
     if (desc->future != NULL)
         *desc->future = NULL;
-    block->reap = MTASK__REAP_GONE;
+    mtask__thread_gone(block);
     (void)mtask__future_finish(&block->future, status, NULL, ""); /* somebody may have attached */
     while (references-- > 0)
         mtask_future_release(&block->future);
@@ -3628,60 +3679,6 @@ static mtask__thread *mtask__thread_hold(mtask_thread *thread) {
 static void mtask__thread_unhold(mtask__thread *block) {
     if (block != NULL)
         mtask_future_release(&block->future);
-}
-
-/* Whether it is a thread of this process; after a fork, those of the parent are not. */
-static bool mtask__thread_is_here(const mtask__thread *block) {
-    return block->info.id >> 40 == mtask__state.nonce;
-}
-
-/* Claims the system's thread, if nobody has, once it has set the bit `ready`. */
-static bool mtask__thread_claim(mtask__thread *block, mtask_word reap, mtask_word ready) {
-    mtask_word taken = MTASK__REAP_CLAIMED | MTASK__REAP_GONE | MTASK__REAP_SELF;
-    return (reap & ready) != 0 && (reap & taken) == 0 &&
-           mtask__cas(&block->reap, &reap, reap | MTASK__REAP_CLAIMED, ACQ_REL);
-} /* acquire: pairs with the arrival, which published the handle */
-
-static void mtask__thread_gone(mtask__thread *block) {
-    mtask_word reap = mtask__or(&block->reap, MTASK__REAP_GONE, ACQ_REL);
-    if ((reap & MTASK__REAP_WAITERS) != 0) /* release: pairs with the loads of those who wait */
-        mtask__wake(&block->reap, INT_MAX, 0);
-}
-
-/* The thread's future has ended: returns when the system's thread is gone, too. */
-static mtask_status mtask__thread_reap(mtask__thread *block, int64_t deadline) {
-    mtask_status status = MTASK_OK;
-    mtask_word reap = mtask__load(&block->reap, ACQUIRE); /* pairs with mtask__thread_gone */
-    while ((reap & (MTASK__REAP_GONE | MTASK__REAP_SELF)) == 0 && mtask__thread_is_here(block)) {
-        if (mtask__thread_claim(block, reap, MTASK__REAP_LEFT)) {
-            mtask__os_thread_join(block->handle);
-            mtask__thread_gone(block);
-        } else if (status != MTASK_OK) {
-            return status;
-        } else {
-            (void)mtask__sleep_on(&block->reap, reap, MTASK__REAP_WAITERS, deadline, 0, &status);
-        }
-        reap = mtask__load(&block->reap, ACQUIRE);
-    }
-    return MTASK_OK;
-}
-
-/* Lets go of the system's thread; if it has not arrived yet, it will do so itself. */
-static void mtask__thread_let_go(mtask__thread *block) {
-    mtask_word reap = mtask__load(&block->reap, ACQUIRE); /* pairs with its arrival */
-    while ((reap & MTASK__REAP_ARRIVED) == 0)
-        if (mtask__cas(&block->reap, &reap, reap | MTASK__REAP_SELF, ACQUIRE))
-            return;
-    while (mtask__thread_is_here(block)) {
-        if (mtask__thread_claim(block, reap, MTASK__REAP_ARRIVED)) {
-            mtask__os_thread_detach(block->handle);
-            mtask__thread_gone(block);
-            return;
-        }
-        if ((reap & (MTASK__REAP_CLAIMED | MTASK__REAP_GONE)) != 0)
-            return;
-        reap = mtask__load(&block->reap, ACQUIRE);
-    }
 }
 
 /* Takes the outcome into the handle, which lets go of the thread. */
@@ -3961,8 +3958,9 @@ static void mtask__heap_remove(mtask_timer **root, mtask_timer *timer) {
 }
 
 /* Runs the earliest timer; with the lock held on entry and on return. The timer may be freed by its
-   own function, so nothing is read of it afterwards. */
-static void mtask__timer_fire(mtask_timer *timer) {
+   own function, so nothing is read of it afterwards. False: the function forked, and this is the
+   child, which starts a timer thread of its own when it needs one. */
+static bool mtask__timer_fire(mtask_timer *timer) {
     mtask__process *state = &mtask__state;
     mtask_fn fn = timer->fn;
     void *arg = timer->arg;
@@ -3972,10 +3970,13 @@ static void mtask__timer_fire(mtask_timer *timer) {
     mtask__unlock(&state->timer_lock);
     (void)mtask__run(fn, arg, NULL);
     mtask__lock(&state->timer_lock);
+    if (state->timer_task != mtask_task_id())
+        return false;
     state->running = NULL;
     mtask__add(&state->timer_runs, 1, RELEASE); /* pairs with the acquire in mtask_timer_cancel */
     mtask__wake(&state->timer_runs, INT_MAX, 0);
     mtask__alive_less();
+    return true;
 }
 
 /* The timer thread. Starts and cancels change timer_signal under the lock, so what it saw of the
@@ -3988,7 +3989,8 @@ static void *mtask__timer_loop(void *arg) {
         int64_t deadline = first != NULL ? first->deadline : MTASK_FOREVER;
         mtask_word signal = mtask__load(&state->timer_signal, RELAXED); /* changed under the lock */
         if (first != NULL && mtask_now() >= deadline) {
-            mtask__timer_fire(first);
+            if (!mtask__timer_fire(first))
+                break;
             continue;
         }
         mtask__unlock(&state->timer_lock);
@@ -3996,6 +3998,7 @@ static void *mtask__timer_loop(void *arg) {
             mtask__os_yield(); /* the kernel refused to let it sleep */
         mtask__lock(&state->timer_lock);
     }
+    mtask__unlock(&state->timer_lock);
     return arg;
 }
 
@@ -4153,17 +4156,16 @@ static void mtask__fork_survive(mtask__thread *survivor, uint64_t id) {
     mtask__state.main = survivor;
 }
 
-/* In the child: the timers are the parent's; so is their thread, unless it is the one that forked.
- */
-static void mtask__fork_timers(bool here) {
+/* In the child: the timers are the parent's, and so is their thread. */
+static void mtask__fork_timers(void) {
     mtask__process *state = &mtask__state;
     while (state->timers != NULL) {
         mtask_timer *timer = state->timers;
         mtask__heap_remove(&state->timers, timer);
         timer->pending = 0;
     }
-    state->running = here ? state->running : NULL;
-    state->timer_task = here ? mtask__self.own.id : 0;
+    state->running = NULL;
+    state->timer_task = 0;
 }
 
 static void mtask__fork_child(void) {
@@ -4171,15 +4173,14 @@ static void mtask__fork_child(void) {
     mtask__thread_self *self = mtask__me();
     mtask__thread *survivor = self->thread;
     uint64_t parents = self->own.id;
-    bool timer = state->timer_task == parents; /* it forked in a timer's function */
-    state->nonce = mtask__os_nonce() >> 8;
+    state->nonce = mtask__os_nonce();
     self->own.id = (parents & MTASK__SERIAL) | (uint64_t)state->nonce << 40;
     self->task = &self->own; /* loops of the parent are not the child's */
     mtask__fork_bury_all(survivor);
     mtask__fork_survive(survivor, self->own.id);
-    mtask__fork_timers(timer);
-    survivor->counted = timer;
-    mtask__store(&state->alive, timer ? 1 : 0, RELAXED); /* there is one thread: pairs with none */
+    mtask__fork_timers();
+    survivor->counted = false;
+    mtask__store(&state->alive, 0, RELAXED); /* there is one thread: pairs with none */
     mtask__store(&state->joiners, 0, RELAXED);
     mtask__debug_fork_child(parents, self->own.id);
     for (int i = 0; i < MTASK__BUCKETS; i++) {
@@ -4671,13 +4672,10 @@ static mtask_status mtask__os_key_set(mtask_word key, void *value) {
     return mtask__posix_status(pthread_setspecific((pthread_key_t)(key - 1), value));
 }
 
+/* The process number, of 22 bits at most on Linux, and two bits of the time it was asked for. */
 static uint32_t mtask__os_nonce(void) {
-    struct timespec now;
-    uint64_t mix = (uint64_t)getpid() << 32;
-    if (clock_gettime(CLOCK_REALTIME, &now) == 0)
-        mix ^= (uint64_t)now.tv_nsec ^ (uint64_t)now.tv_sec << 30;
-    mix = (mix ^ mix >> 31) * UINT64_C(0x9e3779b97f4a7c15);
-    return (uint32_t)(mix >> 32);
+    uint32_t time = (uint32_t)(mtask__os_now() >> 10) & 3;
+    return ((uint32_t)getpid() & 0x3fffff) | time << 22;
 }
 
 static void mtask__os_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
@@ -4992,6 +4990,17 @@ static unsigned mtask__cgroup_limit(const char *root, const char *path, bool v2)
     return limit;
 }
 
+/* Whether a list of controllers ("cpu,cpuacct") names "cpu". */
+static bool mtask__cgroup_has_cpu(const char *list) {
+    while (list != NULL) {
+        size_t length = strcspn(list, ",");
+        if (length == 3 && memcmp(list, "cpu", 3) == 0)
+            return true;
+        list = list[length] != '\0' ? list + length + 1 : NULL;
+    }
+    return false;
+}
+
 /* Lines of /proc/self/cgroup: "0::/path" for version 2, "N:cpu,cpuacct:/path" for version 1. */
 static unsigned mtask__cgroup_cpus(void) {
     char text[4096];
@@ -5011,7 +5020,7 @@ static unsigned mtask__cgroup_cpus(void) {
         *path++ = '\0';
         if (strcmp(controllers, ":") == 0)
             quota = mtask__cgroup_limit(MTASK__CGROUP_ROOT, path, true);
-        else if (strcmp(controllers, ":cpu") == 0 || strcmp(controllers, ":cpu,cpuacct") == 0)
+        else if (mtask__cgroup_has_cpu(controllers + 1))
             quota = mtask__cgroup_limit(MTASK__CGROUP_ROOT "/cpu", path, false);
         limit = quota < limit ? quota : limit;
     }

@@ -34,10 +34,11 @@ fastest() {
 
 echo "Building the examples, each by the command in its first line:"
 echo
-echo "    $(head -n 1 examples/pwc.c)"
+echo "    \$ $(sed -n '1s,^// ,,p' examples/pwc.c)"
 echo
 printf '%s\n' examples/*.c | xargs -P "$(nproc)" -I{} bash -c 'build_example {}' || exit 1
-echo "$(find examples -name '*.c' | wc -l) programs are in build/ now. The main one, pwc, counts the lines, words and bytes"
+programs=$(find examples -name '*.c' | wc -l)
+echo "$programs programs are in build/ now. The main one, pwc, counts the lines, words and bytes"
 echo "of every file below a directory, with a thread for each CPU (here $(nproc)):"
 echo
 echo "    \$ build/pwc $DIR"
@@ -62,7 +63,8 @@ if ! cmp "$OUT/pwc.txt" "$OUT/wc.txt"; then
 fi
 ours=$(fastest "$OUT/pwc.ms")
 theirs=$(fastest "$OUT/wc.ms")
-echo "GNU wc, given the same $(tr -cd '\0' <"$OUT/names" | wc -c) files, prints the same, byte for byte. Best time of 5 (ms):"
+files=$(tr -cd '\0' <"$OUT/names" | wc -c)
+echo "GNU wc, given the same $files files, prints the same, byte for byte. Best of 5 runs, in ms:"
 echo
 printf '    %-26s %8.1f\n' "wc, one thread" "$theirs" "pwc, $(nproc) threads" "$ours"
 awk -v a="$theirs" -v b="$ours" 'BEGIN { printf "    %-26s %8.1f\n", "wc / pwc", a / b }'

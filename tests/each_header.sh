@@ -21,8 +21,8 @@ for header in mtask*.h; do
     printf '#include "%s"\n' "$header" >"$dir/use.c"
     printf '#define MTASK_IMPLEMENTATION\n#include "%s"\n' "$header" >"$dir/impl.c"
     for unit in use impl; do
-        for cc in "gcc -std=c11" "clang -std=c11" "g++ -x c++ -std=c++11" "clang++ -x c++ -std=c++11"
-        do
+        for cc in "gcc -std=c11" "clang -std=c11" "g++ -x c++ -std=c++11" \
+            "clang++ -x c++ -std=c++11"; do
             # shellcheck disable=SC2086 # lists of words
             try "$header alone, $unit, $cc" $cc $WARN -pthread -c -o "$dir/$unit.o" "$dir/$unit.c"
         done

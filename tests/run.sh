@@ -39,7 +39,7 @@ JOBS=$(nproc)
 export OUT WARN CHECK_FLAGS CHECK_LIBS
 export UBSAN_OPTIONS=print_stacktrace=1
 export ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1
-export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=tests/tsan.supp
+export TSAN_OPTIONS=halt_on_error=1:atexit_sleep_ms=50:second_deadlock_stack=1:suppressions=tests/tsan.supp
 
 total_passed=0
 total_failed=0
@@ -86,8 +86,8 @@ compile_test() {
     standalone "$1" && object=
     flags=$(sed -n 's/.*testing-ldflags: *\(.*[^ */]\)[ */]*$/\1/p' "$1")
     # shellcheck disable=SC2086 # lists of words
-    $TEST_CC $WARN $FLAGS $CHECK_FLAGS -pthread -o "$DIR/$name" "$1" $object $flags $LINK_LIBS \
-        $CHECK_LIBS >"$DIR/$name.log" 2>&1 || echo "0 1" >"$DIR/$name.result"
+    timeout 300 $TEST_CC $WARN $FLAGS $CHECK_FLAGS -pthread -o "$DIR/$name" "$1" $object $flags \
+        $LINK_LIBS $CHECK_LIBS >"$DIR/$name.log" 2>&1 || echo "0 1" >"$DIR/$name.result"
 }
 
 # run_test FILE: runs $DIR/NAME, if it was made, and writes "PASSED FAILED".

@@ -212,7 +212,7 @@ END_TEST
 
 static void unlock_of_another(testing_member *self) {
     circle *all = (circle *)self->arg;
-    mtask_cond cond = {{0}, 0, NULL};
+    static mtask_cond cond;
     if (all->kind == CHECKED)
         ck_assert_status(mtask_cond_wait(&cond, &all->mutexes[0], MTASK_FOREVER), MTASK_NOT_OWNER);
     self->status = give(all, 0);
@@ -240,7 +240,7 @@ END_TEST
 /* A wait lets go of the mutex, and has it again afterwards: in the detector's eyes, too. */
 static void wait_then_unlock(testing_member *self) {
     circle *all = (circle *)self->arg;
-    mtask_cond cond = {{0}, 0, NULL};
+    static mtask_cond cond; /* nobody notifies it */
     ck_assert_status(take(all, 0), MTASK_OK);
     ck_assert_status(mtask_waitgroup_done(&all->holding), MTASK_OK);
     self->status = all->kind == RECURSIVE

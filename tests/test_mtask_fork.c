@@ -2,6 +2,7 @@
 #include "testing.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 
@@ -37,6 +38,7 @@ static pid_t start_child(child_fn fn, void *arg) {
     pid = fork();
     if (pid == 0) {
         int line;
+        signal(SIGALRM, SIG_DFL); /* Check's handler would kill the test as well */
         alarm((TESTING_TSAN || TESTING_ASAN) ? 100 : 20);
         line = fn(arg);
         if (line != 0)

@@ -239,7 +239,7 @@ static bool use_mutexes_of_parent(void *arg) {
 }
 
 START_TEST(mutex_is_usable_in_a_forked_child) {
-    mtask_mutex mutexes[2] = {{0}, {0}};
+    static mtask_mutex mutexes[2];
     testing_crowd crowd;
     ck_assert_status(mtask_mutex_lock(&mutexes[0]), MTASK_OK);
     testing_crowd_start(&crowd, 1, try_mutex, &mutexes[1]);
@@ -552,7 +552,7 @@ static bool use_rmutexes_of_parent(void *arg) {
 }
 
 START_TEST(rmutex_is_usable_in_a_forked_child) {
-    mtask_rmutex rmutexes[2] = {{{0}, {0, 0}, 0}, {{0}, {0, 0}, 0}};
+    static mtask_rmutex rmutexes[2];
     testing_crowd crowd;
     ck_assert_status(mtask_rmutex_lock(&rmutexes[0]), MTASK_OK);
     testing_crowd_start(&crowd, 1, hold_rmutex_and_end, &rmutexes[1]);

@@ -187,6 +187,13 @@ static TESTING_UNUSED void testing_check_idle(const testing_member *member) {
     ck_assert_int_le(testing_slept(getpid(), member->tid) - slept, 2);
 }
 
+/* ---- time that a stress test may take ---- */
+
+/* Whether a stress test that began at `start` should go on: not for more than a second or so. */
+static TESTING_UNUSED bool testing_has_time(int64_t start) {
+    return mtask_now() - start < MTASK_MS(800);
+}
+
 /* ---- two players and one object, which one of them frees as soon as it may ---- */
 
 typedef bool (*testing_play_fn)(void *object, int player, testing_random *random);
@@ -195,16 +202,33 @@ typedef struct testing_game {
     size_t size;                /* of the object, which begins zeroed */
     void (*init)(void *object); /* NULL: zeroes will do */
     testing_play_fn play;       /* true, for just one player: free it */
-    void *objects[2];           /* of this round and of the next */
+    void *objects[2];           /* of this round and of the next; NULL: enough */
     uint32_t arrivals;          /* at the starting line, in all rounds */
     long rounds;
+    int64_t start;
     uint64_t seed;
 } testing_game;
 
-/* Uses the CPU for a random number of turns below `limit`. */
+/* Uses the CPU for a random number of turns below `limit`, or now and then leaves it to others. */
 static TESTING_UNUSED void testing_dawdle(testing_random *random, uint64_t limit) {
+    if (testing_below(random, 16) == 0)
+        sched_yield();
     for (volatile uint64_t left = testing_below(random, limit); left > 0; left--) {
     }
+}
+
+/* Gives the player a CPU of its own, if there are two: side by side on one, they would only take
+   turns. */
+static TESTING_UNUSED void testing_game_spread(int player) {
+    cpu_set_t all, one;
+    if (sched_getaffinity(0, sizeof all, &all) != 0)
+        return;
+    for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &all) && player-- == 0) {
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            (void)sched_setaffinity(0, sizeof one, &one);
+        }
 }
 
 /* Returns when both players have called it `round` times. */
@@ -215,20 +239,32 @@ static TESTING_UNUSED void testing_game_meet(testing_game *game, uint32_t round)
             sched_yield();
 }
 
+/* A fresh object for the round; NULL when there were enough. */
+static TESTING_UNUSED void *testing_game_object(testing_game *game, long round) {
+    void *object;
+    if (round == game->rounds || !testing_has_time(game->start))
+        return NULL;
+    object = calloc(1, game->size);
+    testing_check(object != NULL);
+    if (game->init != NULL)
+        game->init(object);
+    return object;
+}
+
 static TESTING_UNUSED void testing_game_player(testing_member *self) {
     testing_game *game = (testing_game *)self->arg;
     testing_random random = testing_random_make(game->seed, (unsigned)self->index);
-    for (long round = 0; round < game->rounds; round++) {
+    testing_game_spread(self->index);
+    for (long round = 0;; round++) {
         void **object = &game->objects[round & 1];
-        if (self->index == 0) {
-            *object = calloc(1, game->size);
-            testing_check(*object != NULL);
-            if (game->init != NULL)
-                game->init(*object);
-        }
+        void *mine;
+        if (self->index == 0)
+            *object = testing_game_object(game, round);
         testing_game_meet(game, (uint32_t)round + 1);
+        mine = *object;
+        if (mine == NULL)
+            return;
         testing_dawdle(&random, testing_below(&random, 4) == 0 ? 4000 : 64);
-        void *mine = *object;
         if (game->play(mine, self->index, &random))
             free(mine);
     }
@@ -238,8 +274,11 @@ static TESTING_UNUSED void testing_game_player(testing_member *self) {
    it is freed. AddressSanitizer and ThreadSanitizer see whoever touches it then. */
 static TESTING_UNUSED void testing_play(size_t size, void (*init)(void *object),
                                         testing_play_fn play) {
-    testing_game game = {size, init, play, {NULL, NULL}, 0, testing_scale(6000), testing_seed()};
+    testing_game game = {.size = size, .init = init, .play = play};
     testing_crowd crowd;
+    game.rounds = testing_scale(6000);
+    game.seed = testing_seed();
+    game.start = mtask_now();
     testing_crowd_start(&crowd, 2, testing_game_player, &game);
     testing_crowd_join(&crowd);
 }
@@ -265,13 +304,6 @@ static TESTING_UNUSED void testing_catch_signals(void) {
     memset(&action, 0, sizeof action);
     action.sa_handler = testing_on_signal; /* no SA_RESTART: the sleeping call ends with EINTR */
     testing_check(sigaction(SIGUSR1, &action, NULL) == 0);
-}
-
-/* ---- time that a stress test may take ---- */
-
-/* Whether a stress test that began at `start` should go on: not for more than a second or so. */
-static TESTING_UNUSED bool testing_has_time(int64_t start) {
-    return mtask_now() - start < MTASK_MS(800);
 }
 
 #endif /* MTASK_TESTING_THREADS_H */

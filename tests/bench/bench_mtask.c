@@ -142,12 +142,40 @@ BENCH_MERGED void once_check_peer(void) {
 ALONE(once_alone_ours, once_check_ours)
 ALONE(once_alone_peer, once_check_peer)
 
+/* ---- where threads run ---- */
+
+/* Binds the calling thread to the CPU that stands `index`-th among those it may use; if there are
+   not so many, it stays free. */
+static void bind_to_cpu(unsigned index) {
+    cpu_set_t allowed, one;
+    unsigned seen = 0;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+        return;
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &allowed) || seen++ != index)
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        sched_setaffinity(0, sizeof one, &one);
+        return;
+    }
+}
+
+static void require(int error, const char *what) {
+    if (error == 0)
+        return;
+    fprintf(stderr, "benchmark: %s: %s\n", what, strerror(error));
+    exit(1);
+}
+
 /* ---- several threads fight for one mutex ----
 
    Each thread again and again: locks, adds to the three counters of a cache line that all share,
    unlocks, and works for itself for some 30 ns (PRIVATE_STEPS; the note prints what it is here).
-   A run lasts CONTENDED_NS; its figure is wall time / operations of all threads. How long the
-   lock calls take is measured in runs of their own, since reading the clock takes time as well. */
+   If there are CPUs for all, each thread is bound to one: which threads the scheduler puts together
+   would decide more than the lock. A run lasts CONTENDED_NS; its figure is wall time / operations
+   of all threads. How long the lock calls take is measured in runs of their own, since reading the
+   clock takes time as well. */
 
 #define PRIVATE_STEPS 24
 #define CONTENDED_NS  120000000
@@ -162,6 +190,8 @@ typedef struct contender {
     uint64_t private_result;
     pthread_barrier_t *start;
     pthread_t thread;
+    unsigned index;
+    bool bound; /* to a CPU of its own */
 } contender;
 
 /* A chain of multiplications, each of which needs the one before. */
@@ -221,9 +251,15 @@ BENCH_MERGED void unlock_peer(void) {
     pthread_mutex_unlock(&mutex_peer);
 }
 
+static void contender_ready(const contender *self) {
+    if (self->bound)
+        bind_to_cpu(self->index);
+    pthread_barrier_wait(self->start);
+}
+
 static void *contender_ours(void *arg) {
     contender *self = arg;
-    pthread_barrier_wait(self->start);
+    contender_ready(self);
     if (self->waits != NULL)
         contend_timed(self, lock_ours, unlock_ours);
     else
@@ -233,7 +269,7 @@ static void *contender_ours(void *arg) {
 
 static void *contender_peer(void *arg) {
     contender *self = arg;
-    pthread_barrier_wait(self->start);
+    contender_ready(self);
     if (self->waits != NULL)
         contend_timed(self, lock_peer, unlock_peer);
     else
@@ -246,21 +282,15 @@ static void sleep_ns(long ns) {
     nanosleep(&duration, NULL);
 }
 
-static void require(int error, const char *what) {
-    if (error == 0)
-        return;
-    fprintf(stderr, "benchmark: %s: %s\n", what, strerror(error));
-    exit(1);
-}
-
 /* Lets them fight; returns ns per operation. */
 static double fight(contender *contenders, unsigned count, void *(*body)(void *), bool timed) {
     pthread_barrier_t start;
     double began, operations = 0;
     require(pthread_barrier_init(&start, NULL, count + 1), "barrier");
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     contended_stop = 0;
     for (unsigned i = 0; i < count; i++) {
-        contenders[i] = (contender){.start = &start};
+        contenders[i] = (contender){.start = &start, .index = i, .bound = (long)count <= cpus};
         if (timed)
             contenders[i].waits = calloc(1, sizeof *contenders[i].waits);
         require(pthread_create(&contenders[i].thread, NULL, body, &contenders[i]), "thread");
@@ -377,21 +407,6 @@ static void note_waits(void) {
 
 static bool turns_on_one_cpu;
 
-static void bind_to_cpu(unsigned side) {
-    cpu_set_t allowed, one;
-    unsigned wanted = turns_on_one_cpu ? 0 : side, seen = 0;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
-        return;
-    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &allowed) || seen++ != wanted)
-            continue;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        sched_setaffinity(0, sizeof one, &one);
-        return;
-    }
-}
-
 typedef struct turn_taker {
     void (*body)(unsigned side);
     unsigned side;
@@ -402,7 +417,7 @@ typedef struct turn_taker {
 
 static void *take_turns(void *arg) {
     turn_taker *self = arg;
-    bind_to_cpu(self->side);
+    bind_to_cpu(turns_on_one_cpu ? 0 : self->side);
     pthread_barrier_wait(self->start);
     self->began = bench_now_ns();
     self->body(self->side);
