@@ -69,7 +69,8 @@
    OPTIONS (define them before the include, the same in every file)
      MTASK_STATIC           every function static: mtask in one file only
      MTASK_DEBUG 1          owners, named locks and the dead-lock detector (default: 0)
-     MTASK_SPIN             turns a lock spins before it sleeps (default: 100; 0 on one CPU)
+MTASK_SPIN             pauses a mutex makes before it sleeps, at most (default: 48; none on
+                            one CPU)
      MTASK_MALLOC(size), MTASK_REALLOC(p, size), MTASK_FREE(p)  as the C library's (default)
      MTASK_FORCE_POSIX      do without futex: everything on pthread mutexes and conditions
      MTASK_PLATFORM_CUSTOM  you supply the functions declared under >>contract (an RTOS)
@@ -279,8 +280,8 @@ MTASK_API int mtask_word_wake(mtask_word *word, int n, int flags);
 /* ---- >>mutex: threading.Lock ---- */
 
 /* A lock of 4 bytes. Any thread may unlock it. It is not fair: whoever comes first gets it, and a
-   waiter that has been woken competes with the newcomers. No call on it is a cancellation point
-   except mtask_mutex_lock_for.
+   waiter that has been woken competes with the newcomers.No call on it is a cancellation point
+   except mtask_mutex_lock_for with a timeout that ends.
 
      bit 0   LOCKED   somebody holds it
      bit 1   WAITERS  somebody may be asleep: the unlocker clears it, wakes one, and the woken one
@@ -312,8 +313,8 @@ MTASK__INLINE mtask_status mtask_mutex_lock(mtask_mutex *mutex) {
     return mtask__mutex_lock_slow(mutex, MTASK_FOREVER);
 }
 
-/* Locks within `timeout` nanoseconds; MTASK_NOWAIT only tries. As mtask_mutex_lock, and
-   MTASK_TIMEOUT, MTASK_INVALID (negative), MTASK_CANCELED. */
+/* Locks within `timeout` nanoseconds; MTASK_NOWAIT only tries, MTASK_FOREVER is mtask_mutex_lock.
+   Also MTASK_TIMEOUT, MTASK_INVALID (negative), MTASK_CANCELED. */
 MTASK__INLINE mtask_status mtask_mutex_lock_for(mtask_mutex *mutex, int64_t timeout) {
     mtask_word unlocked = 0;
     if (MTASK__LIKELY(timeout >= 0 && mtask__cas(&mutex->word, &unlocked, MTASK__LOCKED, ACQUIRE)))
@@ -1275,9 +1276,10 @@ typedef struct mtask__waiter {
 /* How a task waits that is not simply a thread: the hook of an event loop. */
 typedef struct mtask__parker {
     /* Suspends the task until post is called for `waiter` (MTASK_OK). To end the wait before, at
-       `deadline` (absolute; MTASK_FOREVER) or by cancellation (unless MTASK__NOCANCEL is in
-       waiter->flags), call mtask__unpark(waiter): true: it is out, return MTASK_TIMEOUT or
-       MTASK_CANCELED; false: a waker has it, post is sure to come, wait for that. */
+       `deadline` (absolute; MTASK_FOREVER), by cancellation (unless MTASK__NOCANCEL is in
+       waiter->flags) or by an error, call mtask__unpark(waiter): true: it is out, return
+       MTASK_TIMEOUT, MTASK_CANCELED or the error; false: a waker has it, post is sure to come, wait
+       for that. NULL: this task must not wait (a scheduler's own stack): MTASK_DEADLOCK. */
     mtask_status (*park)(struct mtask__parker *parker, mtask__waiter *waiter, int64_t deadline);
     /* Keeps the loop alive until the post that follows; NULL: not needed. Called with a bucket
        locked: must not block, allocate, wait or wake. */
@@ -1335,7 +1337,7 @@ MTASK_API bool mtask__unpark(mtask__waiter *waiter);
 # endif
 
 # ifndef MTASK_SPIN
-#  define MTASK_SPIN 100
+#  define MTASK_SPIN 48
 # endif
 
 /* One full fence, then a look at *p. ThreadSanitizer does not know fences: there, a read-modify-
@@ -1640,8 +1642,8 @@ static void mtask__process_init(void) {
     mtask__thread *block = &state->main_block;
     state->lock.word = 0; /* a process that was forked in the middle of this begins anew */
     state->threads = NULL;
-    state->nonce = mtask__os_nonce();
-    state->chunks = state->nonce * 0x9e37 & 0xffff; /* so that low halves differ, too */
+    state->nonce = mtask__os_nonce(); /* and serials differ between processes and copies, too */
+    state->chunks = (state->nonce ^ (mtask_word)((uintptr_t)state >> 4)) * 0x9e3779b1u;
     state->spin = mtask__os_is_parallel() ? MTASK_SPIN : 0;
     for (int i = 0; i < MTASK__BUCKETS; i++)
         mtask__os_lock_init(&state->buckets[i].lock);
@@ -1782,6 +1784,8 @@ MTASK_API mtask_status mtask__wait(mtask_word *word, mtask_word expected, int64_
             return MTASK_UNSUPPORTED;
         end = deadline < recheck ? deadline : recheck;
     }
+    if (parker != NULL && (flags & MTASK__NOPARK) == 0 && parker->park == NULL)
+        return MTASK_DEADLOCK;
     if (parker != NULL && (flags & MTASK__NOPARK) == 0)
         status = mtask__park(parker, word, expected, end, flags);
     else
@@ -1877,7 +1881,6 @@ static mtask_status mtask__park(mtask__parker *parker, mtask_word *word, mtask_w
                                 int64_t deadline, int flags) {
     mtask__bucket *bucket = mtask__bucket_of(word);
     mtask__waiter waiter;
-    mtask_status status;
     memset(&waiter, 0, sizeof waiter);
     waiter.word = word;
     waiter.flags = flags;
@@ -1891,10 +1894,7 @@ static mtask_status mtask__park(mtask__parker *parker, mtask_word *word, mtask_w
     }
     mtask__bucket_add(bucket, &waiter);
     mtask__os_lock_release(&bucket->lock);
-    status = parker->park(parker, &waiter, deadline);
-    if (status != MTASK_OK)
-        (void)mtask__unpark(&waiter); /* in case the parker failed before it could */
-    return status;
+    return parker->park(parker, &waiter, deadline);
 }
 
 MTASK_API bool mtask__unpark(mtask__waiter *waiter) {
@@ -2045,15 +2045,17 @@ static bool mtask__mutex_take(mtask_mutex *mutex, mtask_word *word, mtask_word e
     return false;
 }
 
-/* Spins for a lock that nobody sleeps for: its holder is likely to run, and to let go soon. */
+/* Spins for a lock whose holder is likely to run, and to let go soon. It looks only after every
+   sixth pause, since each look takes the line away from the holder's cache. */
 static bool mtask__mutex_spin(mtask_mutex *mutex, mtask_word *word) {
     mtask__thread_self *self = mtask__me();
     unsigned limit = mtask__spin_limit(self);
     unsigned turns = 0;
     bool taken = mtask__mutex_take(mutex, word, 0);
-    while (!taken && turns < limit && (*word & MTASK__WAITERS) == 0) {
-        mtask__pause();
-        turns++;
+    while (!taken && turns < limit) {
+        for (int i = 0; i < 6; i++)
+            mtask__pause();
+        turns += 6;
         *word = mtask__load(&mutex->word, RELAXED); /* a guess that the CAS confirms */
         taken = mtask__mutex_take(mutex, word, 0);
     }
@@ -4203,6 +4205,7 @@ typedef struct mtask__owned {
     uint64_t owner; /* task; 0: nobody */
     const char *file;
     int line;
+    bool shared; /* between processes: a forked child does not own it */
 } mtask__owned;
 
 /* A task that waits without a timeout; on its stack. */
@@ -4271,13 +4274,15 @@ MTASK_API mtask_status mtask_debug_name(const void *lock, const char *name) {
 }
 
 /* The caller has got the lock. Without memory it is not remembered. */
-static void mtask__debug_acquired(const void *lock, const char *file, int line) {
+static void mtask__debug_acquired(const void *lock, const mtask_mutex *mutex, const char *file,
+                                  int line) {
     uint64_t task = mtask_task_id();
     mtask__owned *owned;
     mtask__lock(&mtask__state.debug_lock);
     owned = mtask__owned_get(lock);
     if (owned != NULL) {
         owned->owner = task;
+        owned->shared = (mtask__load(&mutex->word, RELAXED) & MTASK__SHARED) != 0; /* constant */
         owned->file = file;
         owned->line = line;
     }
@@ -4451,7 +4456,7 @@ static mtask_status mtask__debug_lock(const void *lock, mtask_mutex *mutex, int6
         status = (mtask_mutex_lock_for)(mutex, timeout);
     }
     if (status == MTASK_OK)
-        mtask__debug_acquired(lock, where->file, where->line);
+        mtask__debug_acquired(lock, mutex, where->file, where->line);
     return status;
 }
 
@@ -4503,7 +4508,7 @@ MTASK_API mtask_status mtask__cond_wait_at(mtask_cond *cond, mtask_mutex *mutex,
         return MTASK_NOT_OWNER;
     mtask__debug_release(mutex);
     status = (mtask_cond_wait)(cond, mutex, timeout);
-    mtask__debug_acquired(mutex, file, line);
+    mtask__debug_acquired(mutex, mutex, file, line);
     return status;
 }
 
@@ -4514,7 +4519,7 @@ MTASK_API mtask_status mtask__cond_wait_rmutex_at(mtask_cond *cond, mtask_rmutex
         return timeout < 0 ? MTASK_INVALID : MTASK_NOT_OWNER;
     mtask__debug_release(rmutex);
     status = (mtask_cond_wait_rmutex)(cond, rmutex, timeout);
-    mtask__debug_acquired(rmutex, file, line);
+    mtask__debug_acquired(rmutex, &rmutex->mutex, file, line);
     return status;
 }
 
@@ -4549,7 +4554,7 @@ static void mtask__debug_fork_parent(void) {
 /* Locks of the thread that forked are the child's; those of the others are nobody's. */
 static void mtask__debug_fork_child(uint64_t parents, uint64_t id) {
     for (mtask__owned *owned = mtask__state.owned; owned != NULL; owned = owned->next)
-        owned->owner = owned->owner == parents ? id : 0;
+        owned->owner = owned->owner == parents && !owned->shared ? id : 0;
     mtask__state.blocked = NULL;
     mtask__store(&mtask__state.debug_lock.word, 0,
                  RELAXED); /* there is one thread: pairs with none */
@@ -4754,7 +4759,7 @@ static mtask_status mtask__os_robust_init(mtask_shared_mutex *mutex) {
    is not recoverable locked (it returns ENOTRECOVERABLE with the lock held). */
 static int mtask__robust_lock_until(pthread_mutex_t *mutex, int64_t deadline) {
     struct timespec until = mtask__posix_time(deadline);
-#  if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
+#  if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30) && !MTASK__TSAN /* which does not know it */
     return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
 #  else
     struct timespec wall; /* POSIX.1-2008 knows only the wall clock here */

@@ -614,6 +614,53 @@ START_TEST(condition_wakes_never_more_than_notified_and_loses_none) {
 }
 END_TEST
 
+/* Many whose time is up just when all are notified: who leaves must not be written to any more. */
+typedef struct crossing {
+    mtask_mutex mutex;
+    mtask_cond cond;
+    mtask_word over;
+    uint64_t seed;
+} crossing;
+
+/* Fills the stack where the wait was, and looks whether somebody else writes there. */
+static __attribute__((noinline)) void guard_the_stack(testing_random *random) {
+    volatile uint32_t stack[256];
+    for (size_t i = 0; i < 256; i++)
+        stack[i] = UINT32_C(0xa5a5a5a5);
+    testing_dawdle(random, 2000);
+    for (size_t i = 0; i < 256; i++)
+        testing_check(stack[i] == UINT32_C(0xa5a5a5a5));
+}
+
+static void cross(testing_member *self) {
+    crossing *all = (crossing *)self->arg;
+    testing_random random = testing_random_make(all->seed, (unsigned)self->index);
+    while (mtask_word_load(&all->over) == 0) {
+        mtask_status status;
+        ck_assert_status(mtask_mutex_lock(&all->mutex), MTASK_OK);
+        status = mtask_cond_wait(&all->cond, &all->mutex, (int64_t)testing_below(&random, 100000));
+        testing_check(status == MTASK_OK || status == MTASK_TIMEOUT);
+        ck_assert_status(mtask_mutex_unlock(&all->mutex), MTASK_OK);
+        guard_the_stack(&random);
+    }
+}
+
+START_TEST(condition_leaves_alone_who_timed_out_while_all_are_notified) {
+    crossing all = {.seed = testing_seed()};
+    testing_random random = testing_random_make(all.seed, 99);
+    testing_crowd crowd;
+    int64_t start = mtask_now();
+    testing_crowd_start(&crowd, 8, cross, &all);
+    while (testing_has_time(start)) {
+        mtask_sleep((int64_t)testing_below(&random, 50000));
+        ck_assert_status(mtask_cond_notify_all(&all.cond), MTASK_OK);
+    }
+    mtask_word_store(&all.over, 1);
+    testing_crowd_join(&crowd);
+    ck_assert_status(mtask_cond_notify_all(&all.cond), MTASK_OK);
+}
+END_TEST
+
 /* ---- fork, free ---- */
 
 static bool use_condition_in_child(room *all) {
@@ -702,6 +749,7 @@ TESTING_MAIN("cond", condition_is_small_and_ready_when_zeroed, condition_init_re
              condition_loses_no_notify_between_two,
              condition_waiter_that_times_out_swallows_no_notify,
              condition_wakes_never_more_than_notified_and_loses_none,
+             condition_leaves_alone_who_timed_out_while_all_are_notified,
              condition_is_usable_in_a_forked_child,
              condition_may_be_freed_by_a_waiter_that_was_told,
              condition_may_be_freed_by_the_last_waiter_while_notify_returns)

@@ -6,11 +6,10 @@
 #include <string.h>
 #include <sys/wait.h>
 
-/* The sanitizers do not support all that a child may do: after a fork from a threaded process
-   ThreadSanitizer knows no new threads, and AddressSanitizer's allocator may be locked for ever if
-   another thread was in it. There the children do less. */
-#define THREADS_AFTER_THREADS     (!TESTING_TSAN)
-#define MEMORY_AFTER_BUSY_THREADS (!TESTING_TSAN && !TESTING_ASAN)
+/* The sanitizers do not support all that a child of a process with threads may do: ThreadSanitizer
+   knows no new threads there, and AddressSanitizer's allocator stays locked for ever if another
+   thread was in it. There such children use neither threads nor memory. */
+#define CHILDREN_MAY_DO_ALL (!TESTING_TSAN && !TESTING_ASAN)
 
 /* Threads of the parent that nobody can join in the child are no leak. */
 const char *__tsan_default_options(void);
@@ -67,10 +66,18 @@ static void *return_arg(void *arg) {
 }
 
 static mtask_event gate;
+static mtask_word at_gate; /* how many have come there */
 
 static void *wait_at_gate(void *arg) {
+    mtask_word_add(&at_gate, 1);
     ck_assert_status(mtask_event_wait(&gate, MTASK_FOREVER), MTASK_OK);
     return arg;
+}
+
+/* Returns when so many threads wait at the gate, and do nothing else. */
+static void await_at_gate(mtask_word count) {
+    while (mtask_word_load(&at_gate) < count)
+        ck_assert_status(mtask_sleep(MTASK_US(200)), MTASK_OK);
 }
 
 /* ---- what a child does to see that everything works ---- */
@@ -207,7 +214,7 @@ static int use_locks_alone(void *arg) {
 
 /* What a child of a process with threads can do. */
 static int use_after_threads(void *arg) {
-    return THREADS_AFTER_THREADS ? use_everything(arg) : use_locks_alone(arg);
+    return CHILDREN_MAY_DO_ALL ? use_everything(arg) : use_locks_alone(arg);
 }
 
 /* The same in the parent. */
@@ -239,20 +246,13 @@ static int be_alone_and_use_everything(void *arg) {
     return line != 0 ? line : use_after_threads(arg);
 }
 
-/* The same, for a child whose parent's threads were anywhere. */
-static int be_alone_after_busy_threads(void *arg) {
-    int line = see_that_nobody_is_here();
-    if (line == 0)
-        line = MEMORY_AFTER_BUSY_THREADS ? use_everything(arg) : use_locks_alone(arg);
-    return line;
-}
-
 START_TEST(a_child_has_one_thread_and_can_use_everything) {
     mtask_thread threads[3] = {0};
     mtask_timer timer = {0};
     mtask_event event = {0};
     for (int i = 0; i < 3; i++)
         ck_assert_status(mtask_thread_start(&threads[i], wait_at_gate, NULL), MTASK_OK);
+    await_at_gate(3);
     ck_assert_status(mtask_timer_start(&timer, MTASK_SEC(3600), set_event, &event), MTASK_OK);
     run_child(be_alone_and_use_everything, NULL);
     ck_assert_uint_eq(mtask_thread_active_count(), 5); /* main, three, and the timers' */
@@ -537,7 +537,7 @@ static int look_at_parents_thread(void *arg) {
     CHILD_CHECK(!mtask_thread_is_alive(&parents_thread));
     CHILD_CHECK(mtask_thread_join(&parents_thread, &outcome, MTASK_FOREVER) == MTASK_FAILED);
     CHILD_CHECK(outcome.status == MTASK_BROKEN);
-    if (THREADS_AFTER_THREADS) {
+    if (CHILDREN_MAY_DO_ALL) {
         CHILD_CHECK(mtask_thread_start(&parents_thread, return_arg, arg) == MTASK_OK);
         CHILD_CHECK(mtask_thread_join(&parents_thread, &outcome, MTASK_FOREVER) == MTASK_OK);
     }
@@ -546,6 +546,7 @@ static int look_at_parents_thread(void *arg) {
 
 START_TEST(a_thread_of_the_parent_is_broken_in_the_child) {
     ck_assert_status(mtask_thread_start(&parents_thread, wait_at_gate, NULL), MTASK_OK);
+    await_at_gate(1);
     run_child(look_at_parents_thread, NULL);
     ck_assert(mtask_thread_is_alive(&parents_thread));
     mtask_event_set(&gate);
@@ -604,7 +605,7 @@ static void *fork_and_return(void *arg) {
 
 START_TEST(a_thread_that_forked_may_end_in_the_child_before_others) {
     mtask_thread thread = {0};
-    if (!THREADS_AFTER_THREADS)
+    if (!CHILDREN_MAY_DO_ALL)
         return;
     ck_assert_status(mtask_thread_start(&thread, fork_and_return, NULL), MTASK_OK);
     ck_assert_status(mtask_thread_join(&thread, NULL, MTASK_FOREVER), MTASK_OK);
@@ -625,13 +626,14 @@ static int see_that_it_does_not_fire(void *arg) {
     int line;
     CHILD_CHECK(mtask_event_wait(&marked->fired, MTASK_MS(60)) == MTASK_TIMEOUT);
     CHILD_CHECK(mtask_thread_join_all(MTASK_FOREVER) == MTASK_OK); /* it is not pending here */
-    line = THREADS_AFTER_THREADS ? use_timers(NULL) : 0;
+    line = CHILDREN_MAY_DO_ALL ? use_timers(NULL) : 0;
     CHILD_CHECK(!mtask_event_is_set(&marked->fired));
     return line;
 }
 
 START_TEST(the_parents_timers_fire_in_the_parent_only) {
     marked_timer marked = {0};
+    ck_assert_int_eq(use_timers(NULL), 0); /* the timers' thread is there */
     ck_assert_status(mtask_timer_start(&marked.timer, MTASK_MS(40), set_event, &marked.fired),
                      MTASK_OK);
     run_child(see_that_it_does_not_fire, &marked);
@@ -689,7 +691,7 @@ START_TEST(forking_is_safe_while_other_threads_are_busy) {
     for (int i = 0; i < 4; i++)
         ck_assert_status(mtask_thread_start(&threads[i], busy[i], NULL), MTASK_OK);
     for (long i = testing_scale(100); i > 0; i--)
-        run_child(be_alone_after_busy_threads, NULL);
+        run_child(be_alone_and_use_everything, NULL);
     mtask_word_store(&stop, 1);
     for (int i = 0; i < 4; i++)
         ck_assert_status(mtask_thread_join(&threads[i], NULL, MTASK_FOREVER), MTASK_OK);
@@ -701,7 +703,7 @@ END_TEST
 
 static void *fork_all_the_time(void *arg) {
     for (long i = testing_scale(25); i > 0; i--)
-        run_child(be_alone_after_busy_threads, arg);
+        run_child(be_alone_and_use_everything, arg);
     return NULL;
 }
 

@@ -351,7 +351,7 @@ static bool leave_mutex(void *object, int player, testing_random *random) {
     (void)player;
     ck_assert_status(mtask_mutex_lock(&box->mutex), MTASK_OK);
     last = ++box->gone == 2;
-    testing_dawdle(random, 3000); /* the other goes to sleep */
+    testing_dawdle(random, 12000); /* the other goes to sleep */
     ck_assert_status(mtask_mutex_unlock(&box->mutex), MTASK_OK);
     return last;
 }
@@ -603,7 +603,7 @@ static bool leave_rmutex(void *object, int player, testing_random *random) {
     ck_assert_status(mtask_rmutex_lock(&box->rmutex), MTASK_OK);
     ck_assert_status(mtask_rmutex_lock(&box->rmutex), MTASK_OK);
     last = ++box->gone == 2;
-    testing_dawdle(random, 3000); /* the other goes to sleep */
+    testing_dawdle(random, 12000); /* the other goes to sleep */
     ck_assert_status(mtask_rmutex_unlock(&box->rmutex), MTASK_OK);
     ck_assert_status(mtask_rmutex_unlock(&box->rmutex), MTASK_OK);
     return last;

@@ -179,7 +179,7 @@ typedef struct leaver {
 
 static void *note_who_ran(void *arg) {
     leaver *self = (leaver *)arg;
-    testing_dawdle(self->random, 3000); /* the other goes to sleep */
+    testing_dawdle(self->random, 12000); /* the other goes to sleep */
     self->ran = true;
     return NULL;
 }

@@ -426,7 +426,7 @@ static bool leave_rwlock(void *object, int player, testing_random *random) {
                            : mtask_rwlock_lock_read(&box->rwlock),
                      MTASK_OK);
     last = __atomic_add_fetch(&box->gone, 1, __ATOMIC_RELAXED) == 2;
-    testing_dawdle(random, 3000); /* the other goes to sleep */
+    testing_dawdle(random, 12000); /* the other goes to sleep */
     ck_assert_status(write ? mtask_rwlock_unlock_write(&box->rwlock)
                            : mtask_rwlock_unlock_read(&box->rwlock),
                      MTASK_OK);

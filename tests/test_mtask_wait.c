@@ -144,12 +144,12 @@ typedef struct fake_loop {
     pthread_cond_t news; /* for the loop's thread, when nobody is ready */
     fake_coro *ready;    /* guarded by the lock: first in, first out */
     fake_coro **ready_end;
-    bool nudged;       /* guarded by the lock: look who is to be cancelled */
-    mtask_word pins;   /* posts that are under way */
-    mtask_word parked; /* how many are parked, and not ready to go on */
-    mtask_word posts;  /* how many were woken so far */
-    mtask__parker refuse;
-    mtask__task task; /* what runs on the loop's own stack */
+    bool nudged;          /* guarded by the lock: look who is to be cancelled */
+    mtask_word pins;      /* posts that are under way */
+    mtask_word parked;    /* how many are parked, and not ready to go on */
+    mtask_word posts;     /* how many were woken so far */
+    mtask__parker refuse; /* on the loop's own stack nobody can be parked */
+    mtask__task task;     /* what runs on the loop's own stack */
     fake_fiber own;
     fake_coro *coros;
     fake_coro **coros_end;
@@ -324,14 +324,6 @@ static void loop_run(fake_loop *self) {
         sched_yield();
 }
 
-/* On the loop's own stack nobody can be parked. */
-static mtask_status loop_refuse(mtask__parker *parker, mtask__waiter *waiter, int64_t deadline) {
-    (void)parker;
-    (void)deadline;
-    testing_check(mtask__unpark(waiter));
-    return MTASK_DEADLOCK;
-}
-
 static fake_loop *loop_create(void) {
     fake_loop *self = (fake_loop *)calloc(1, sizeof *self);
     pthread_condattr_t attr;
@@ -340,7 +332,6 @@ static fake_loop *loop_create(void) {
     testing_check(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
     testing_check(pthread_cond_init(&self->news, &attr) == 0);
     (void)pthread_condattr_destroy(&attr);
-    self->refuse.park = loop_refuse;
     mtask__task_init(&self->task, &self->refuse);
     self->ready_end = &self->ready;
     self->coros_end = &self->coros;
@@ -1037,44 +1028,42 @@ START_TEST(a_wait_that_must_not_park_blocks_the_thread) {
 }
 END_TEST
 
-static mtask_status refuse_carelessly(mtask__parker *parker, mtask__waiter *waiter,
-                                      int64_t deadline) {
-    (void)parker;
-    (void)waiter;
-    (void)deadline;
-    return MTASK_DEADLOCK;
-}
-
-static mtask_status refuse_carefully(mtask__parker *parker, mtask__waiter *waiter,
-                                     int64_t deadline) {
+static mtask_status refuse(mtask__parker *parker, mtask__waiter *waiter, int64_t deadline) {
     (void)parker;
     (void)deadline;
-    ck_assert(mtask__unpark(waiter));
-    ck_assert(!mtask__unpark(waiter));
-    return MTASK_DEADLOCK;
+    testing_check(mtask__unpark(waiter));
+    testing_check(!mtask__unpark(waiter));
+    errno = ENODEV;
+    return MTASK_SYSTEM;
 }
 
-static void be_refused(mtask_status (*park)(mtask__parker *, mtask__waiter *, int64_t)) {
+/* Nothing may be left in the table, where a wake would find it and call the post that is NULL. */
+static void be_refused(mtask_status (*park)(mtask__parker *, mtask__waiter *, int64_t),
+                       mtask_status why) {
     mtask__parker parker = {park, NULL, NULL};
     mtask__task task;
     mtask_word word = 0;
     mtask_sem sem = {0, 0};
     mtask__task_init(&task, &parker);
     ck_assert_ptr_ne(mtask__task_switch(&task), NULL);
-    ck_assert_status(mtask_word_wait(&word, 0, MTASK_FOREVER, 0), MTASK_DEADLOCK);
-    ck_assert_status(mtask_sem_acquire(&sem, MTASK_FOREVER), MTASK_DEADLOCK);
-    ck_assert_status(mtask_sleep(MTASK_MS(1)), MTASK_DEADLOCK);
-    ck_assert_status(mtask_word_wait(&word, 1, MTASK_FOREVER, 0), MTASK_OK);
-    ck_assert_int_eq(mtask_word_wake(&word, INT_MAX, 0), 0); /* it would call the NULL */
+    ck_assert_status(mtask_word_wait(&word, 0, MTASK_FOREVER, 0), why);
+    ck_assert_status(mtask_sem_acquire(&sem, MTASK_FOREVER), why);
+    ck_assert_status(mtask_sleep(MTASK_MS(1)), why);
+    ck_assert_status(wait_word(&word, MTASK_MS(1), MTASK__NOPARK), MTASK_TIMEOUT);
+    ck_assert_int_eq(mtask_word_wake(&word, INT_MAX, 0), 0);
     ck_assert_int_eq(mtask_word_wake(&sem.word, INT_MAX, 0), 0);
     ck_assert_ptr_eq(mtask__task_switch(NULL), &task);
     ck_assert_status(mtask_sem_release(&sem, 1), MTASK_OK);
     ck_assert_status(mtask_sem_acquire(&sem, MTASK_NOWAIT), MTASK_OK);
 }
 
-START_TEST(a_wait_that_cannot_park_is_refused_and_leaves_nothing_behind) {
-    be_refused(refuse_carelessly);
-    be_refused(refuse_carefully);
+START_TEST(a_wait_that_must_not_be_is_refused_and_leaves_nothing_behind) {
+    be_refused(NULL, MTASK_DEADLOCK);
+}
+END_TEST
+
+START_TEST(a_wait_that_its_loop_refuses_leaves_nothing_behind) {
+    be_refused(refuse, MTASK_SYSTEM);
 }
 END_TEST
 
@@ -2227,6 +2216,91 @@ START_TEST(a_chain_of_wakes_reaches_all) {
 }
 END_TEST
 
+/* ---- a duel: the wake comes just when the waiter is about to sleep or to be parked ---- */
+
+typedef struct word_duel {
+    mtask_word word;  /* the round; the waiter waits for the next */
+    mtask_word ready; /* the round that the waiter is about to wait for */
+    mtask_word closed;
+    uint64_t seed;
+} word_duel;
+
+static void duel_delay(uint64_t turns) {
+    for (volatile uint64_t turn = turns; turn > 0; turn--) {
+    }
+}
+
+static void duel_wait(word_duel *self) {
+    for (mtask_word round = 0; mtask_word_load(&self->closed) == 0; round++) {
+        mtask_word_store(&self->ready, round + 1);
+        duel_delay(500);
+        while (mtask_word_load(&self->word) == round)
+            ck_assert_status(mtask_word_wait(&self->word, round, MTASK_FOREVER, 0), MTASK_OK);
+    }
+}
+
+static void duel_as_thread(testing_member *self) {
+    duel_wait((word_duel *)self->arg);
+}
+
+static void duel_as_coro(fake_coro *self) {
+    duel_wait((word_duel *)self->arg);
+}
+
+/* Keeps the loop's thread busy, so that it notices a post at once. */
+static void keep_awake(fake_coro *self) {
+    const word_duel *against = (const word_duel *)self->arg;
+    while (mtask_word_load(&against->closed) == 0)
+        coro_yield(self);
+}
+
+/* The driver changes the word, and wakes, at about the time when the waiter begins to wait: it aims
+   later when it finds that it came too early, and earlier when the waiter was asleep. A wake-up
+   that is lost leaves the waiter asleep, and the next round never comes. */
+static void duel_fight(word_duel *self, const char *name) {
+    testing_random random = testing_random_make(self->seed, 0);
+    int64_t end = mtask_deadline(MTASK_MS(GAME_TIME_MS));
+    long wanted = testing_scale(1000000);
+    uint64_t aim = 0;
+    unsigned asleep = 0;
+    for (mtask_word round = 1; mtask_word_load(&self->closed) == 0; round++) {
+        for (long turn = 1; mtask_word_load(&self->ready) != round; turn++)
+            if (turn % 1000 == 0)
+                sched_yield();
+        duel_delay(aim + testing_below(&random, 16));
+        mtask_word_store(&self->closed, round >= wanted || mtask_now() >= end);
+        mtask_word_store(&self->word, round);
+        if (mtask_word_wake(&self->word, 1, 0) == 0) {
+            aim += aim < 2000;
+        } else {
+            aim -= aim > 0;
+            asleep++;
+        }
+    }
+    fprintf(stderr, "%s: %u rounds, asleep in %u\n", name, self->word, asleep);
+}
+
+START_TEST(a_wake_is_not_lost_on_one_about_to_be_parked) {
+    word_duel duel = {0, 0, 0, testing_seed()};
+    fake_loop *loop = loop_create();
+    (void)loop_add(loop, duel_as_coro, &duel);
+    (void)loop_add(loop, keep_awake, &duel);
+    loop_start(loop);
+    duel_fight(&duel, "duel with a coroutine");
+    loop_join(loop);
+    loop_free(loop);
+}
+END_TEST
+
+START_TEST(a_wake_is_not_lost_on_one_about_to_sleep) {
+    word_duel duel = {0, 0, 0, testing_seed()};
+    testing_crowd crowd;
+    testing_crowd_start(&crowd, 1, duel_as_thread, &duel);
+    duel_fight(&duel, "duel with a thread");
+    testing_crowd_join(&crowd);
+}
+END_TEST
+
 /* ---- a loop goes away while wakers still post to it ---- */
 
 typedef struct letter_box {
@@ -2516,9 +2590,9 @@ TESTING_MAIN(
     nobody_starves_when_all_come_back_to_wait, a_wake_does_not_touch_memory_that_is_gone,
     a_signal_does_not_end_a_wait, a_deadline_holds_through_signals, waits_and_wakes_keep_errno,
     SHARED_TESTS, a_wait_that_must_not_park_blocks_the_thread,
-    a_wait_that_cannot_park_is_refused_and_leaves_nothing_behind,
-    everything_that_blocks_parks_a_coroutine, a_sleeping_coroutine_is_parked,
-    a_parked_wait_times_out_and_can_be_tried_again,
+    a_wait_that_must_not_be_is_refused_and_leaves_nothing_behind,
+    a_wait_that_its_loop_refuses_leaves_nothing_behind, everything_that_blocks_parks_a_coroutine,
+    a_sleeping_coroutine_is_parked, a_parked_wait_times_out_and_can_be_tried_again,
     a_parked_wait_is_canceled_and_can_be_tried_again,
     what_takes_no_timeout_is_no_cancellation_point, nothing_is_deceived_by_a_wake_for_no_reason,
     woken_beats_canceled, woken_beats_timed_out, a_waiter_that_gives_up_looks_once_more,
@@ -2527,7 +2601,8 @@ TESTING_MAIN(
     a_token_passed_between_coroutines_is_not_lost, many_tokens_are_neither_lost_nor_doubled,
     what_is_produced_is_consumed_by_threads_and_coroutines,
     what_is_produced_is_consumed_by_coroutines, a_wake_of_all_reaches_all,
-    a_chain_of_wakes_reaches_all, a_loop_may_end_and_be_freed_while_wakers_post_to_it,
+    a_chain_of_wakes_reaches_all, a_wake_is_not_lost_on_one_about_to_be_parked,
+    a_wake_is_not_lost_on_one_about_to_sleep, a_loop_may_end_and_be_freed_while_wakers_post_to_it,
     a_child_forked_while_others_park_and_wake_starts_afresh,
     a_child_forked_by_a_coroutine_waits_as_a_thread,
     listeners_hear_of_futures_from_threads_and_coroutines)
