@@ -69,8 +69,8 @@
    OPTIONS (define them before the include, the same in every file)
      MTASK_STATIC           every function static: mtask in one file only
      MTASK_DEBUG 1          owners, named locks and the dead-lock detector (default: 0)
-MTASK_SPIN             pauses a mutex makes before it sleeps, at most (default: 48; none on
-                            one CPU)
+     MTASK_SPIN             pauses a mutex makes before it sleeps, at most (default: 48; on one CPU
+                            none)
      MTASK_MALLOC(size), MTASK_REALLOC(p, size), MTASK_FREE(p)  as the C library's (default)
      MTASK_FORCE_POSIX      do without futex: everything on pthread mutexes and conditions
      MTASK_PLATFORM_CUSTOM  you supply the functions declared under >>contract (an RTOS)
@@ -220,8 +220,8 @@ MTASK_API int64_t mtask_deadline(int64_t timeout);
 /* The timeout that ends at `deadline`: 0 if it has passed, MTASK_FOREVER for MTASK_FOREVER. */
 MTASK_API int64_t mtask_until(int64_t deadline);
 
-/* Blocks for `duration` nanoseconds, never less. MTASK_OK, MTASK_INVALID (negative),
-   MTASK_CANCELED (a cancelled coroutine), MTASK_SYSTEM. */
+/* Blocks for `duration` nanoseconds, never less. MTASK_OK, MTASK_INVALID (negative), MTASK_CANCELED
+   (a cancelled coroutine), MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_sleep(int64_t duration);
 
 /* How many CPUs this process may use: its affinity mask, limited by the quota of its cgroups,
@@ -262,13 +262,12 @@ MTASK__INLINE mtask_word mtask_word_add(mtask_word *word, mtask_word n) {
 }
 
 /* Blocks while *word == expected, until woken, for at most `timeout` nanoseconds. `flags`:
-   MTASK_PRIVATE or MTASK_SHARED, the same as the waker's.
-   MTASK_OK: woken, or the word differs, or for no reason at all; look again. MTASK_TIMEOUT.
-   MTASK_CANCELED (a cancelled coroutine). MTASK_DEADLOCK (called on a scheduler's own stack).
-   MTASK_INVALID (negative timeout). MTASK_UNSUPPORTED (MTASK_SHARED where there is none).
-   MTASK_SYSTEM. A waiter with MTASK_SHARED looks again every 100 ms by itself, because a woken
-   process may be killed before it passes the news on; so does a coroutine that another process
-   has to wake. */
+   MTASK_PRIVATE or MTASK_SHARED, the same as the waker's. MTASK_OK: woken, or the word differs, or
+   for no reason at all; look again. MTASK_TIMEOUT. MTASK_CANCELED (a cancelled coroutine).
+   MTASK_DEADLOCK (called on a scheduler's own stack). MTASK_INVALID (negative timeout).
+   MTASK_UNSUPPORTED (MTASK_SHARED where there is none). MTASK_SYSTEM. A waiter with MTASK_SHARED
+   looks again every 100 ms by itself, because a woken process may be killed before it passes the
+   news on; so does a coroutine that another process has to wake. */
 MTASK_API mtask_status mtask_word_wait(mtask_word *word, mtask_word expected, int64_t timeout,
                                        int flags);
 
@@ -297,8 +296,8 @@ typedef struct mtask_mutex {
 # define MTASK__CHECKED ((mtask_word)1 << 30)
 # define MTASK__SHARED  ((mtask_word)1 << 31)
 
-/* Makes an unlocked mutex. `flags`: MTASK_PRIVATE, MTASK_SHARED, MTASK_CHECKED.
-   MTASK_INVALID (other flags), MTASK_UNSUPPORTED. */
+/* Makes an unlocked mutex. `flags`: MTASK_PRIVATE, MTASK_SHARED, MTASK_CHECKED. MTASK_INVALID
+   (other flags), MTASK_UNSUPPORTED. */
 MTASK_API mtask_status mtask_mutex_init(mtask_mutex *mutex, int flags);
 
 MTASK_API mtask_status mtask__mutex_lock_slow(mtask_mutex *mutex, int64_t timeout);
@@ -357,12 +356,11 @@ MTASK_API mtask_status mtask_rmutex_init(mtask_rmutex *rmutex, int flags);
    MTASK_OVERFLOW (held 2^32 - 1 times), MTASK_SYSTEM; MTASK_DEADLOCK in MTASK_DEBUG builds. */
 MTASK_API mtask_status mtask_rmutex_lock(mtask_rmutex *rmutex);
 
-/* The same within `timeout` nanoseconds; MTASK_NOWAIT only tries. Also MTASK_TIMEOUT,
-   MTASK_INVALID (negative), MTASK_CANCELED. */
+/* The same within `timeout` nanoseconds; MTASK_NOWAIT only tries. Also MTASK_TIMEOUT, MTASK_INVALID
+   (negative), MTASK_CANCELED. */
 MTASK_API mtask_status mtask_rmutex_lock_for(mtask_rmutex *rmutex, int64_t timeout);
 
-/* Counts down; at zero, unlocks. Does not block. MTASK_NOT_OWNER if the caller does not hold
-   it. */
+/* Counts down; at zero, unlocks. Does not block. MTASK_NOT_OWNER if the caller does not hold it. */
 MTASK_API mtask_status mtask_rmutex_unlock(mtask_rmutex *rmutex);
 
 /* Whether somebody holds it at this moment. */
@@ -395,8 +393,8 @@ MTASK_API mtask_status mtask_shared_mutex_deinit(mtask_shared_mutex *mutex);
    all. MTASK_BROKEN: not locked, and never again. MTASK_DEADLOCK: the caller holds it. */
 MTASK_API mtask_status mtask_shared_mutex_lock(mtask_shared_mutex *mutex);
 
-/* The same within `timeout` nanoseconds; MTASK_NOWAIT only tries. Also MTASK_TIMEOUT,
-   MTASK_INVALID (negative), MTASK_CANCELED. */
+/* The same within `timeout` nanoseconds; MTASK_NOWAIT only tries. Also MTASK_TIMEOUT, MTASK_INVALID
+   (negative), MTASK_CANCELED. */
 MTASK_API mtask_status mtask_shared_mutex_lock_for(mtask_shared_mutex *mutex, int64_t timeout);
 
 /* Says, after MTASK_OWNER_DEAD, that what the lock protects is whole again. MTASK_INVALID if the
@@ -478,9 +476,8 @@ typedef struct mtask_sem {
 # define MTASK__SEM_WAITERS ((mtask_word)1 << 30)
 
 /* Makes a semaphore of `value`, which release never lifts above `limit` (0: MTASK_SEM_MAX; Python's
-   BoundedSemaphore(n) is value n, limit n). `flags`: MTASK_PRIVATE or MTASK_SHARED.
-   MTASK_INVALID: value negative or above the limit, limit above MTASK_SEM_MAX, other flags.
-   MTASK_UNSUPPORTED. */
+   BoundedSemaphore(n) is value n, limit n). `flags`: MTASK_PRIVATE or MTASK_SHARED. MTASK_INVALID:
+   value negative or above the limit, limit above MTASK_SEM_MAX, other flags. MTASK_UNSUPPORTED. */
 MTASK_API mtask_status mtask_sem_init(mtask_sem *sem, int64_t value, int64_t limit, int flags);
 
 MTASK_API mtask_status mtask__sem_acquire_slow(mtask_sem *sem, int64_t timeout);
@@ -606,10 +603,10 @@ MTASK_API mtask_status mtask_barrier_init(mtask_barrier *barrier, uint32_t parti
                                           void *arg, int flags);
 
 /* Blocks until all parties have arrived, at most `timeout` nanoseconds. `index` (NULL allowed)
-   receives the order of arrival in this round, 0 to parties - 1, each once. MTASK_OK.
-   MTASK_TIMEOUT or MTASK_CANCELED: this caller, having arrived, broke the barrier. MTASK_BROKEN:
-   another one did, or the action failed, or it was reset or aborted. MTASK_INVALID: negative
-   timeout, or a barrier that was never initialised. MTASK_SYSTEM (breaks it, too). */
+   receives the order of arrival in this round, 0 to parties - 1, each once. MTASK_OK. MTASK_TIMEOUT
+   or MTASK_CANCELED: this caller, having arrived, broke the barrier. MTASK_BROKEN: another one did,
+   or the action failed, or it was reset or aborted. MTASK_INVALID: negative timeout, or a barrier
+   that was never initialised. MTASK_SYSTEM (breaks it, too). */
 MTASK_API mtask_status mtask_barrier_wait(mtask_barrier *barrier, uint32_t *index, int64_t timeout);
 
 /* Makes the barrier empty and whole again. Those who wait now get MTASK_BROKEN. Does not block. */
@@ -800,8 +797,8 @@ MTASK_API mtask_status mtask_future_fail(mtask_future *future, mtask_status stat
 
 /* Blocks until it is finished or cancelled, at most `timeout` nanoseconds; fills `outcome` (NULL
    allowed). MTASK_OK: it has a value, which is now the caller's concern, not free_value's.
-   MTASK_FAILED: outcome->status and text say why. MTASK_CANCELED: it was cancelled, or the
-   calling coroutine was. MTASK_TIMEOUT, MTASK_INVALID (negative), MTASK_SYSTEM. */
+   MTASK_FAILED: outcome->status and text say why. MTASK_CANCELED: it was cancelled, or the calling
+   coroutine was. MTASK_TIMEOUT, MTASK_INVALID (negative), MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_future_get(mtask_future *future, mtask_outcome *outcome,
                                         int64_t timeout);
 
@@ -822,9 +819,8 @@ MTASK_API bool mtask_future_canceled(const mtask_future *future);
 MTASK_API mtask_status mtask_future_cancel(mtask_future *future);
 
 /* Calls fn(future, ctx) once, when it has ended: in the thread that ends it, or here and now if it
-   has. Callbacks run in the order in which they were added before it
-   ended. The future lives while they run.
-   MTASK_NOMEM, MTASK_INVALID (no fn). */
+   has. Callbacks run in the order in which they were added before it ended. The future lives while
+   they run. MTASK_NOMEM, MTASK_INVALID (no fn). */
 MTASK_API mtask_status mtask_future_then(mtask_future *future,
                                          void (*fn)(mtask_future *future, void *ctx), void *ctx);
 
@@ -952,9 +948,8 @@ typedef struct mtask_local {
     mtask_word key; /* the system's key, plus one; 0: not initialised */
 } mtask_local;
 
-/* Makes one. `destructor` (NULL: none) frees a thread's value when the thread ends.
-   MTASK_SYSTEM: the system has no more keys (errno EAGAIN); MTASK_INVALID: initialised already;
-   MTASK_NOMEM. */
+/* Makes one. `destructor` (NULL: none) frees a thread's value when the thread ends. MTASK_SYSTEM:
+   the system has no more keys (errno EAGAIN); MTASK_INVALID: initialised already; MTASK_NOMEM. */
 MTASK_API mtask_status mtask_local_init(mtask_local *local, void (*destructor)(void *value));
 
 /* Gives the key back; no thread may use it any more. Values that are left are not destroyed.
@@ -964,8 +959,8 @@ MTASK_API mtask_status mtask_local_deinit(mtask_local *local);
 /* The calling thread's value; NULL if it has none. */
 MTASK_API void *mtask_local_get(const mtask_local *local);
 
-/* Sets the calling thread's value; the old one is the caller's to free. MTASK_NOMEM;
-   MTASK_INVALID: not initialised. */
+/* Sets the calling thread's value; the old one is the caller's to free. MTASK_NOMEM; MTASK_INVALID:
+   not initialised. */
 MTASK_API mtask_status mtask_local_set(mtask_local *local, void *value);
 
 /* ---- >>timer: threading.Timer ---- */
@@ -1819,9 +1814,8 @@ static void mtask__spin_learn(mtask__thread_self *self, bool paid, unsigned turn
 }
 
 /* The sleep of every primitive whose word says by a flag that somebody may be asleep. Sets `flag`
-   in
-   `*at`, where `word` was seen, and sleeps until woken. False: it did not sleep, because the word
-   has changed or there is no time; look again. *status receives what ended the sleep.
+   in `*at`, where `word` was seen, and sleeps until woken. False: it did not sleep, because the
+   word has changed or there is no time; look again. *status receives what ended the sleep.
 
    Why no wake-up is lost, here and in all that use it: the flag is set before the sleep, and one
    sleeps only while the word still is what it was then; and whoever changes the word to something
@@ -2822,13 +2816,12 @@ MTASK_API mtask_status mtask_rwlock_init(mtask_rwlock *rwlock, int flags) {
 
 /* Everybody sleeps on the one word, readers in class 1, writers in class 2. Why no wake-up is lost:
    - A sleeper sets its flag before it sleeps, and sleeps only while the word still says what it
-   saw.
-   - A writer that unlocks clears both flags and wakes one writer or, if none sleeps, all readers.
-   The flags do not tell how many sleep, so a writer that has slept sets both again when it takes
-   the lock or sleeps on; if it gives up instead, it clears both and wakes everybody.
-   - The last reader that unlocks leaves the flags and wakes one writer: WRITERS_WAIT keeps
-   newcomers out until that writer has come. It has not gone away, since a writer leaves only by the
-   two ways above, and both clear the flag. */
+   saw. - A writer that unlocks clears both flags and wakes one writer or, if none sleeps, all
+   readers. The flags do not tell how many sleep, so a writer that has slept sets both again when it
+   takes the lock or sleeps on; if it gives up instead, it clears both and wakes everybody. - The
+   last reader that unlocks leaves the flags and wakes one writer: WRITERS_WAIT keeps newcomers out
+   until that writer has come. It has not gone away, since a writer leaves only by the two ways
+   above, and both clear the flag. */
 static void mtask__rwlock_wake(mtask_rwlock *rwlock, mtask_word word) {
     int flags = mtask__flags_of(word);
     if ((word & MTASK__RW_WRITERS_WAIT) != 0 &&

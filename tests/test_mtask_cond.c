@@ -280,11 +280,11 @@ END_TEST
 START_TEST(condition_has_the_lock_again_when_the_time_is_up) {
     room all = {.phase = 0};
     testing_crowd crowd;
-    all.timeouts[0] = MTASK_MS(10);
+    all.timeouts[0] = MTASK_MS(200);
     testing_crowd_start(&crowd, 1, wait_once, &all);
     await_count(&all, &all.entered, 1);
     ck_assert_status(mtask_mutex_lock(&all.mutex), MTASK_OK);
-    testing_pause(25);
+    testing_pause(300);
     ck_assert_int_eq(testing_crowd_finished(&crowd), 0);
     ck_assert_status(mtask_mutex_unlock(&all.mutex), MTASK_OK);
     testing_crowd_join(&crowd);

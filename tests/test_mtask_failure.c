@@ -958,6 +958,21 @@ START_TEST(a_refused_wait_on_a_condition_holds_the_mutex_again) {
 }
 END_TEST
 
+START_TEST(waiting_for_a_predicate_tells_what_was_refused) {
+    static const point points[] = {AT_WAIT, AT_CLOCK};
+    for (int i = 0; i < 2; i++) {
+        mtask_status status;
+        ck_assert_status(mtask_mutex_lock(&mutex), MTASK_OK);
+        arm(points[i], 1, LONG_MAX, EINVAL);
+        MTASK_COND_WAIT_FOR(status, &cond, &mutex, MTASK_SEC(60), mtask_word_load(&word) == 1);
+        ck_assert_status(status, MTASK_SYSTEM);
+        ck_assert_int_ge(disarm(points[i]), 1);
+        ck_assert(mtask_mutex_is_locked(&mutex));
+        ck_assert_status(mtask_mutex_unlock(&mutex), MTASK_OK);
+    }
+}
+END_TEST
+
 START_TEST(a_refused_wait_with_a_recursive_mutex_has_its_depth_again) {
     for (int i = 0; i < 3; i++)
         ck_assert_status(mtask_rmutex_lock(&rmutex), MTASK_OK);
@@ -1139,6 +1154,7 @@ int main(void) {
                                   later_timers_need_no_memory,
                                   a_timer_fires_though_its_thread_cannot_sleep_for_a_while,
                                   a_refused_wait_on_a_condition_holds_the_mutex_again,
+                                  waiting_for_a_predicate_tells_what_was_refused,
                                   a_refused_wait_with_a_recursive_mutex_has_its_depth_again,
                                   a_condition_takes_the_mutex_back_though_it_cannot_sleep,
                                   a_refused_wait_breaks_a_barrier,

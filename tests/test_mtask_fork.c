@@ -441,6 +441,38 @@ START_TEST(a_mutex_that_the_forking_thread_holds_is_held_in_the_child) {
 }
 END_TEST
 
+static int use_held_rmutex(void *arg) {
+    mtask_rmutex *rmutex = (mtask_rmutex *)arg;
+    CHILD_CHECK(mtask_rmutex_is_locked(rmutex) && mtask_rmutex_count(rmutex) == 2);
+    CHILD_CHECK(mtask_rmutex_lock(rmutex) == MTASK_OK && mtask_rmutex_count(rmutex) == 3);
+    for (int i = 0; i < 3; i++)
+        CHILD_CHECK(mtask_rmutex_unlock(rmutex) == MTASK_OK);
+    CHILD_CHECK(!mtask_rmutex_is_locked(rmutex));
+    CHILD_CHECK(mtask_rmutex_unlock(rmutex) == MTASK_NOT_OWNER);
+    CHILD_CHECK(mtask_rmutex_lock(rmutex) == MTASK_OK && mtask_rmutex_count(rmutex) == 1);
+    CHILD_CHECK(mtask_rmutex_unlock(rmutex) == MTASK_OK);
+    return 0;
+}
+
+static void *hold_rmutex_and_fork(void *arg) {
+    mtask_rmutex rmutex = {0};
+    ck_assert_status(mtask_rmutex_lock(&rmutex), MTASK_OK);
+    ck_assert_status(mtask_rmutex_lock(&rmutex), MTASK_OK);
+    run_child(use_held_rmutex, &rmutex);
+    testing_check(mtask_rmutex_count(&rmutex) == 2);
+    ck_assert_status(mtask_rmutex_unlock(&rmutex), MTASK_OK);
+    ck_assert_status(mtask_rmutex_unlock(&rmutex), MTASK_OK);
+    return arg;
+}
+
+START_TEST(a_recursive_mutex_that_the_forking_thread_holds_is_its_own_in_the_child) {
+    mtask_thread thread = {0};
+    hold_rmutex_and_fork(NULL);
+    ck_assert_status(mtask_thread_start(&thread, hold_rmutex_and_fork, NULL), MTASK_OK);
+    ck_assert_status(mtask_thread_join(&thread, NULL, MTASK_FOREVER), MTASK_OK);
+}
+END_TEST
+
 static mtask_mutex held_elsewhere;
 
 static void *hold_the_mutex(void *arg) {
@@ -748,6 +780,7 @@ TESTING_MAIN("fork", a_child_of_a_fresh_process_can_use_everything,
              a_foreign_thread_that_forks_is_main_in_the_child, a_thread_unknown_to_mtask_can_fork,
              a_timer_function_can_fork, no_two_processes_use_the_same_id,
              a_mutex_that_the_forking_thread_holds_is_held_in_the_child,
+             a_recursive_mutex_that_the_forking_thread_holds_is_its_own_in_the_child,
              a_mutex_that_another_thread_held_can_be_initialised_again,
              the_forking_threads_locals_are_there_in_the_child, a_task_that_forks_keeps_its_failure,
              a_future_belongs_to_each_process_by_itself,

@@ -408,6 +408,18 @@ START_TEST(callbacks_run_in_the_thread_that_ends_it) {
 }
 END_TEST
 
+START_TEST(then_refuses_no_function) {
+    mtask_future *future = new_future();
+    char letters[] = "a";
+    ck_assert_status(mtask_future_then(future, NULL, NULL), MTASK_INVALID);
+    then_letters(future, letters);
+    ck_assert_status(mtask_future_set(future, NULL), MTASK_OK);
+    ck_assert_status(mtask_future_then(future, NULL, NULL), MTASK_INVALID);
+    ck_assert_str_eq(calls, "a");
+    mtask_future_release(future);
+}
+END_TEST
+
 static void take_value(mtask_future *future, void *ctx) {
     mtask_outcome outcome;
     ck_assert_status(mtask_future_get(future, &outcome, MTASK_NOWAIT), MTASK_OK);
@@ -882,8 +894,9 @@ TESTING_MAIN("future", a_new_future_is_pending, begin_makes_it_running_once,
              a_value_that_was_taken_is_not_freed, without_a_value_nothing_is_freed,
              releasing_null_is_allowed, callbacks_run_in_the_order_in_which_they_were_added,
              a_refused_result_calls_nobody_again, a_released_future_that_never_ended_calls_nobody,
-             callbacks_run_in_the_thread_that_ends_it, a_callback_can_take_the_value,
-             a_callback_can_add_a_callback, the_future_lives_while_its_callbacks_run,
+             callbacks_run_in_the_thread_that_ends_it, then_refuses_no_function,
+             a_callback_can_take_the_value, a_callback_can_add_a_callback,
+             the_future_lives_while_its_callbacks_run,
              the_future_lives_while_a_callback_runs_at_once, a_callback_can_end_another_future,
              waiting_for_none_returns_at_once, waiting_refuses_bad_arguments,
              waiting_for_many_stops_when_the_time_is_up, the_modes_look_at_1_16_17_and_1000_futures,

@@ -415,12 +415,22 @@ END_TEST
 
 typedef struct boxed_rwlock {
     mtask_rwlock rwlock;
+    int alone;      /* TSan remembers only a few accesses to each 8 bytes: keeps others off them */
+    bool writes[2]; /* what each player does; at least one of them */
     int gone;
 } boxed_rwlock;
 
+static void init_boxed_rwlock(void *object) {
+    static unsigned rounds;
+    boxed_rwlock *box = (boxed_rwlock *)object;
+    unsigned round = rounds++ % 5;
+    box->writes[0] = round < 3;
+    box->writes[1] = round >= 2;
+}
+
 static bool leave_rwlock(void *object, int player, testing_random *random) {
     boxed_rwlock *box = (boxed_rwlock *)object;
-    bool write = player == 0 || testing_below(random, 2) == 0;
+    bool write = box->writes[player];
     bool last;
     ck_assert_status(write ? mtask_rwlock_lock_write(&box->rwlock)
                            : mtask_rwlock_lock_read(&box->rwlock),
@@ -434,7 +444,7 @@ static bool leave_rwlock(void *object, int player, testing_random *random) {
 }
 
 START_TEST(rwlock_may_be_freed_by_the_last_who_unlocks_it) {
-    testing_play(sizeof(boxed_rwlock), NULL, leave_rwlock);
+    testing_play(sizeof(boxed_rwlock), init_boxed_rwlock, leave_rwlock);
 }
 END_TEST
 

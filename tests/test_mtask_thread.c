@@ -706,6 +706,24 @@ START_TEST(a_task_that_recovers_from_a_failure_is_ok) {
 }
 END_TEST
 
+static void *fail_with_given_status(void *arg) {
+    return mtask_fail(*(mtask_status *)arg, NULL);
+}
+
+START_TEST(every_join_calls_a_failure_a_failure_whatever_its_status) {
+    for (int i = 1; i < MTASK_STATUS_COUNT; i++) {
+        mtask_status status = (mtask_status)i; /* also CANCELED, TIMEOUT, INVALID, ... */
+        mtask_thread thread = {0};
+        mtask_outcome outcome;
+        ck_assert_status(mtask_thread_start(&thread, fail_with_given_status, &status), MTASK_OK);
+        for (int join = 0; join < 2; join++) {
+            ck_assert_status(mtask_thread_join(&thread, &outcome, MTASK_FOREVER), MTASK_FAILED);
+            ck_assert_status(outcome.status, status);
+        }
+    }
+}
+END_TEST
+
 static void *fail_twice(void *arg) {
     (void)arg;
     (void)mtask_fail(MTASK_EMPTY, "the first, which is a long one");
@@ -1464,21 +1482,22 @@ TESTING_MAIN(
     a_running_thread_cannot_be_cancelled, a_thread_cancelled_before_it_runs_never_runs,
     a_failure_has_a_status_and_a_text, a_failure_passes_through_helper_functions,
     a_failure_with_ok_and_without_a_text_is_a_failure, a_long_text_is_cut_to_its_room,
-    a_task_that_recovers_from_a_failure_is_ok, the_last_failure_counts, failing_keeps_errno,
-    failures_of_different_threads_do_not_mix, the_main_thread_knows_itself, a_thread_knows_itself,
-    ids_are_never_zero_and_never_used_twice, a_foreign_thread_is_known_while_it_lives,
-    foreign_threads_have_names_and_ids_of_their_own, a_thread_that_never_calls_mtask_is_not_counted,
-    a_foreign_thread_cannot_be_attached_to, join_all_does_not_wait_for_foreign_threads,
-    a_foreign_thread_can_start_and_join, enumerate_lists_those_alive,
-    enumerate_fills_what_fits_and_tells_how_many_there_are, a_thread_can_rename_itself,
-    a_thread_can_be_renamed_from_outside, set_name_cuts_long_names_and_refuses_none,
-    attach_finds_a_living_thread_by_its_id, attach_joins_a_thread_that_was_only_spawned,
-    main_cannot_be_attached_to, attach_does_not_find_the_dead,
-    join_all_with_nobody_there_returns_at_once, join_all_waits_for_all_and_leaves_handles_to_join,
-    join_all_waits_for_those_spawned_meanwhile, join_all_stops_when_its_time_is_up,
-    join_all_does_not_wait_for_daemons, join_all_waits_neither_for_its_caller_nor_for_main,
-    join_all_waits_for_pending_timers, join_all_waits_for_a_timer_that_runs,
-    join_all_waits_for_a_thread_that_a_timer_spawned, join_all_does_not_wait_for_a_cancelled_timer,
-    join_all_notices_that_the_last_timer_is_cancelled,
+    a_task_that_recovers_from_a_failure_is_ok,
+    every_join_calls_a_failure_a_failure_whatever_its_status, the_last_failure_counts,
+    failing_keeps_errno, failures_of_different_threads_do_not_mix, the_main_thread_knows_itself,
+    a_thread_knows_itself, ids_are_never_zero_and_never_used_twice,
+    a_foreign_thread_is_known_while_it_lives, foreign_threads_have_names_and_ids_of_their_own,
+    a_thread_that_never_calls_mtask_is_not_counted, a_foreign_thread_cannot_be_attached_to,
+    join_all_does_not_wait_for_foreign_threads, a_foreign_thread_can_start_and_join,
+    enumerate_lists_those_alive, enumerate_fills_what_fits_and_tells_how_many_there_are,
+    a_thread_can_rename_itself, a_thread_can_be_renamed_from_outside,
+    set_name_cuts_long_names_and_refuses_none, attach_finds_a_living_thread_by_its_id,
+    attach_joins_a_thread_that_was_only_spawned, main_cannot_be_attached_to,
+    attach_does_not_find_the_dead, join_all_with_nobody_there_returns_at_once,
+    join_all_waits_for_all_and_leaves_handles_to_join, join_all_waits_for_those_spawned_meanwhile,
+    join_all_stops_when_its_time_is_up, join_all_does_not_wait_for_daemons,
+    join_all_waits_neither_for_its_caller_nor_for_main, join_all_waits_for_pending_timers,
+    join_all_waits_for_a_timer_that_runs, join_all_waits_for_a_thread_that_a_timer_spawned,
+    join_all_does_not_wait_for_a_cancelled_timer, join_all_notices_that_the_last_timer_is_cancelled,
     join_all_in_a_timer_does_not_wait_for_this_timer, a_thousand_threads_leave_nothing_behind,
     starting_joining_detaching_and_looking_race_without_harm, several_may_use_one_handle_at_once)

@@ -301,6 +301,23 @@ START_TEST(cancelling_from_its_own_function_is_refused) {
 }
 END_TEST
 
+static void *restart_and_cancel(void *arg) {
+    mtask_timer *self = (mtask_timer *)arg;
+    ck_assert_status(mtask_timer_start(self, MTASK_SEC(3600), restart_and_cancel, arg), MTASK_OK);
+    ck_assert_status(mtask_timer_cancel(self, MTASK_FOREVER), MTASK_OK);
+    testing_check(!mtask_timer_is_pending(self));
+    ck_assert_status(mtask_timer_cancel(self, MTASK_FOREVER), MTASK_DEADLOCK);
+    return count_fired(NULL);
+}
+
+START_TEST(a_timer_that_started_itself_again_can_take_that_back) {
+    static mtask_timer timer;
+    ck_assert_status(mtask_timer_start(&timer, 0, restart_and_cancel, &timer), MTASK_OK);
+    await_all();
+    ck_assert_uint_eq(mtask_word_load(&fired), 1);
+}
+END_TEST
+
 static mtask_timer sibling;
 
 static void *cancel_sibling(void *arg) {
@@ -528,7 +545,8 @@ TESTING_MAIN("timer", a_timer_fires_once_and_never_early,
              cancel_before_it_fires_is_ok_and_it_never_runs,
              cancel_of_what_has_run_or_never_started_is_done,
              cancel_of_a_running_timer_waits_as_long_as_asked, cancel_refuses_a_negative_timeout,
-             cancelling_from_its_own_function_is_refused, a_timer_can_cancel_another,
+             cancelling_from_its_own_function_is_refused,
+             a_timer_that_started_itself_again_can_take_that_back, a_timer_can_cancel_another,
              a_timer_can_be_started_again_from_its_own_function,
              a_timer_that_starts_itself_again_can_be_stopped,
              cancel_stops_a_timer_that_starts_itself_again_meanwhile,

@@ -2247,11 +2247,23 @@ static void duel_as_coro(fake_coro *self) {
     duel_wait((word_duel *)self->arg);
 }
 
+/* Polls: quickly at first, then without using the CPU, which the other side may need to go on. */
+static void duel_poll(long turn) {
+    if (turn % 1000 == 999)
+        testing_pause(0);
+}
+
 /* Keeps the loop's thread busy, so that it notices a post at once. */
 static void keep_awake(fake_coro *self) {
     const word_duel *against = (const word_duel *)self->arg;
-    while (mtask_word_load(&against->closed) == 0)
+    mtask_word seen = 0;
+    for (long turn = 0; mtask_word_load(&against->closed) == 0; turn++) {
+        mtask_word ready = mtask_word_load(&against->ready);
+        turn = ready == seen ? turn : 0;
+        seen = ready;
+        duel_poll(turn);
         coro_yield(self);
+    }
 }
 
 /* The driver changes the word, and wakes, at about the time when the waiter begins to wait: it aims
@@ -2264,9 +2276,8 @@ static void duel_fight(word_duel *self, const char *name) {
     uint64_t aim = 0;
     unsigned asleep = 0;
     for (mtask_word round = 1; mtask_word_load(&self->closed) == 0; round++) {
-        for (long turn = 1; mtask_word_load(&self->ready) != round; turn++)
-            if (turn % 1000 == 0)
-                sched_yield();
+        for (long turn = 0; mtask_word_load(&self->ready) != round; turn++)
+            duel_poll(turn);
         duel_delay(aim + testing_below(&random, 16));
         mtask_word_store(&self->closed, round >= wanted || mtask_now() >= end);
         mtask_word_store(&self->word, round);
