@@ -3466,10 +3466,10 @@ static void mtask__thread_leave(mtask__thread_self *self) {
         }
         mtask__unlock(&mtask__state.lock);
     } else {
-        if (block->counted)
-            mtask__alive_less();
         if ((mtask__or(&block->reap, MTASK__REAP_LEFT, ACQ_REL) & MTASK__REAP_WAITERS) != 0)
             mtask__wake(&block->reap, INT_MAX, 0); /* pairs with the loads in mtask__thread_reap */
+        if (block->counted)
+            mtask__alive_less(); /* after that: join_all is followed by joins that do not wait */
         mtask_future_release(&block->future);
     }
     self->task = NULL;
