@@ -56,8 +56,8 @@
        and coroutines if the dynamic linker can see the program's symbols (link it with -rdynamic);
        otherwise each copy keeps house by itself: on Linux, locks, conditions and futures still
        work across for threads (but not rmutexes: both copies number their tasks alike), while
-       coroutines of one copy are not woken by the other. A plugin that clang
-       compiled must not be unloaded: link it with -Wl,-z,nodelete (gcc's stay by themselves).
+       coroutines of one copy are not woken by the other. There a plugin that clang compiled must not
+       be unloaded: link it with -Wl,-z,nodelete (gcc's stay by themselves).
 
    CONTENTS: grep for the tag.
      >>config  >>status  >>time  >>words  >>mutex  >>rmutex  >>shared-mutex  >>condition
@@ -1474,7 +1474,7 @@ MTASK__OS_API mtask_status mtask__os_robust_unlock(mtask_shared_mutex *mutex);
 
 /* ---- >>state: all that the process has of mtask, behind one symbol ---- */
 
-/* A program and its plugins share these two if the dynamic linker can merge them: they are weak,
+/* A program and its plugins share these if the dynamic linker can merge them: they are weak,
    and with gcc "unique", so that it merges them even between plugins loaded RTLD_LOCAL. The name
    holds version and build, since the layout depends on both. */
 # ifdef MTASK_STATIC
@@ -1487,8 +1487,9 @@ MTASK__OS_API mtask_status mtask__os_robust_unlock(mtask_shared_mutex *mutex);
 # else
 #  define MTASK__VERSIONED(name) name##_0_1_0
 # endif
-# define mtask__state MTASK__VERSIONED(mtask__state)
-# define mtask__self  MTASK__VERSIONED(mtask__self)
+# define mtask__state        MTASK__VERSIONED(mtask__state)
+# define mtask__self         MTASK__VERSIONED(mtask__self)
+# define mtask__process_init MTASK__VERSIONED(mtask__process_init)
 
 /* A future's word.
      bits 0-2  state
@@ -1607,6 +1608,7 @@ __asm__(".type " MTASK__TEXT(mtask__self) ", %gnu_unique_object");
 const char MTASK__BUILD = 1; /* what every file that includes mtask.h refers to */
 # endif
 
+MTASK__ONE void mtask__process_init(void);
 static void mtask__lock(mtask_mutex *mutex);
 static void mtask__unlock(mtask_mutex *mutex);
 static void mtask__thread_enter(mtask__thread_self *self);
@@ -1632,7 +1634,9 @@ static uint64_t mtask__next_id(mtask__thread_self *self) {
 /* Of a task's number, what is unique within the process and survives fork. */
 # define MTASK__SERIAL (((uint64_t)1 << 40) - 1)
 
-static void mtask__process_init(void) {
+/* Shared, like the state: the functions that it registers must be of the copy that owns the state, which
+   is there to stay, and not of a plugin that may be unloaded. */
+MTASK__ONE void mtask__process_init(void) {
     mtask__process *state = &mtask__state;
     mtask__thread *block = &state->main_block;
     state->lock.word = 0; /* a process that was forked in the middle of this begins anew */
