@@ -1846,7 +1846,7 @@ static bool mtask__sleep_on(mtask_word *at, mtask_word word, mtask_word flag, in
    either the parker finds the word changed, or the waker finds the count raised, takes the lock,
    and finds the waiter in the list, or knows that it has not looked at the word yet. */
 
-static mtask__bucket *mtask__bucket_of(const mtask_word *word) {
+static __attribute__((noinline)) mtask__bucket *mtask__bucket_of(const mtask_word *word) {
     uint64_t hash = (uint64_t)((uintptr_t)word >> 2) * UINT64_C(0x9e3779b97f4a7c15);
     return &mtask__state.buckets[hash >> 56];
 }
@@ -2652,7 +2652,7 @@ static mtask_status mtask__barrier_leave(mtask_barrier *barrier, mtask_word mine
         barrier->leaving--;
         mtask__barrier_renew(barrier);
     }
-    (void)(mtask_mutex_unlock)(&barrier->lock);
+    mtask__unlock(&barrier->lock);
     return status;
 }
 
@@ -2680,7 +2680,7 @@ static mtask_status mtask__barrier_enter(mtask_barrier *barrier, int64_t deadlin
             return MTASK_BROKEN;
         if (!draining && barrier->arrived < barrier->parties)
             return MTASK_OK;
-        (void)(mtask_mutex_unlock)(&barrier->lock);
+        mtask__unlock(&barrier->lock);
         status = mtask__wait(&barrier->word, word, deadline, mtask__flags_of(word));
         mtask__relock(&barrier->lock);
         if (draining && (word & MTASK__SHARED) != 0 && barrier->now == word) {
@@ -2696,7 +2696,7 @@ static mtask_status mtask__barrier_complete(mtask_barrier *barrier, mtask_word m
     mtask_word now;
     if (barrier->action != NULL) {
         mtask_status status;
-        (void)(mtask_mutex_unlock)(&barrier->lock);
+        mtask__unlock(&barrier->lock);
         status = mtask__run(barrier->action, barrier->arg, NULL);
         mtask__relock(&barrier->lock);
         if (status != MTASK_OK)
@@ -2706,7 +2706,7 @@ static mtask_status mtask__barrier_complete(mtask_barrier *barrier, mtask_word m
     }
     mtask__barrier_advance(barrier, false);
     now = barrier->now;
-    (void)(mtask_mutex_unlock)(&barrier->lock);
+    mtask__unlock(&barrier->lock);
     mtask__barrier_publish(barrier, now);
     return MTASK_OK;
 }
@@ -2734,7 +2734,7 @@ static mtask_status mtask__barrier_await(mtask_barrier *barrier, mtask_word mine
             mtask__barrier_break(barrier);
         if (verdict != MTASK_OK)
             return mtask__barrier_leave(barrier, mine, verdict == MTASK_EMPTY ? status : verdict);
-        (void)(mtask_mutex_unlock)(&barrier->lock);
+        mtask__unlock(&barrier->lock);
         status = MTASK_OK;
         deadline = MTASK_FOREVER;
         cancel = MTASK__NOCANCEL;
@@ -2754,7 +2754,7 @@ MTASK_API mtask_status mtask_barrier_wait(mtask_barrier *barrier, uint32_t *inde
         return status;
     status = mtask__barrier_enter(barrier, deadline);
     if (status != MTASK_OK) {
-        (void)(mtask_mutex_unlock)(&barrier->lock);
+        mtask__unlock(&barrier->lock);
         return status;
     }
     arrival = barrier->arrived++;
@@ -2763,7 +2763,7 @@ MTASK_API mtask_status mtask_barrier_wait(mtask_barrier *barrier, uint32_t *inde
         *index = arrival;
     if (arrival + 1 == barrier->parties)
         return mtask__barrier_complete(barrier, mine);
-    (void)(mtask_mutex_unlock)(&barrier->lock);
+    mtask__unlock(&barrier->lock);
     return mtask__barrier_await(barrier, mine, deadline);
 }
 
@@ -2798,7 +2798,7 @@ MTASK_API uint32_t mtask_barrier_waiting(mtask_barrier *barrier) {
     uint32_t waiting = 0;
     if ((mtask_mutex_lock)(&barrier->lock) == MTASK_OK) {
         waiting = barrier->arrived;
-        (void)(mtask_mutex_unlock)(&barrier->lock);
+        mtask__unlock(&barrier->lock);
     }
     return waiting;
 }
