@@ -314,7 +314,8 @@ terminal() { # OPTIONS SECONDS: with SECONDS waits so long instead
     exec 3>&-
     wait $!
 }
-if command -v script >/dev/null; then
+# Only where there are pseudo terminals: a bare container may have none.
+if script -qefc true "$dir/terminal" >/dev/null 2>&1 </dev/null; then
     { printf '%s\0' "$dir/gate"; find "$dir/tree" -type f -print0 | sort -z; } >"$dir/list"
     wc -lc --files0-from="$dir/list" >"$dir/want" &
     echo 'go on' >"$dir/gate"
