@@ -3545,7 +3545,8 @@ static void mtask__thread_gone(mtask__thread *block) {
         mtask__wake(&block->reap, INT_MAX, 0);
 }
 
-/* The thread's future has ended: returns when the system's thread is gone, too. */
+/* Returns when the system's thread is gone, or is not to be joined. To wait for this, and not first
+   for the future, saves a wake. */
 static mtask_status mtask__thread_reap(mtask__thread *block, int64_t deadline) {
     mtask_status status = MTASK_OK;
     mtask_word reap = mtask__load(&block->reap, ACQUIRE); /* pairs with mtask__thread_gone */
@@ -3721,9 +3722,9 @@ MTASK_API mtask_status(mtask_thread_join)(mtask_thread *thread, mtask_outcome *o
     if (block == mtask__me()->thread)
         status = MTASK_DEADLOCK;
     else
-        status = mtask__future_await(&block->future, deadline);
-    if (status == MTASK_OK)
         status = mtask__thread_reap(block, deadline);
+    if (status == MTASK_OK)
+        status = mtask__future_await(&block->future, deadline);
     if (status == MTASK_OK) {
         mtask__thread_settle(thread, block);
         status = mtask__future_outcome(&block->future, outcome);

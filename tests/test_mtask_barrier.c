@@ -403,6 +403,43 @@ START_TEST(barrier_rounds_are_whole_among_timeouts_aborts_and_resets) {
 }
 END_TEST
 
+static void *count_action(void *arg) {
+    meeting *all = (meeting *)arg;
+    all->actions++; /* plain: there is one action at a time */
+    if (all->actions % 8 == 0)
+        sched_yield(); /* the next ones arrive while it runs, and have to wait */
+    return NULL;
+}
+
+static void meet_until_broken(testing_member *self) {
+    meeting *all = (meeting *)self->arg;
+    for (;;) {
+        uint32_t index = UINT32_MAX;
+        mtask_status status = mtask_barrier_wait(&all->barrier, &index, MTASK_FOREVER);
+        if (status == MTASK_BROKEN)
+            return;
+        ck_assert_status(status, MTASK_OK);
+        testing_check(index < 2);
+        count(&all->indices[index]);
+    }
+}
+
+START_TEST(barrier_serves_more_tasks_than_parties_in_turn) {
+    meeting all;
+    testing_crowd crowd;
+    prepare(&all, NULL);
+    ck_assert_status(mtask_barrier_init(&all.barrier, 2, count_action, &all, 0), MTASK_OK);
+    testing_crowd_start(&crowd, 5, meet_until_broken, &all);
+    while (counted(&all.indices[1]) < testing_scale(2000))
+        testing_pause(1);
+    ck_assert_status(mtask_barrier_abort(&all.barrier), MTASK_OK);
+    testing_crowd_join(&crowd);
+    ck_assert_int_eq(all.indices[0], all.indices[1]);
+    ck_assert_int_ge(all.actions, all.indices[0]); /* one may have been aborted in its action */
+    ck_assert_int_le(all.actions, all.indices[0] + 1);
+}
+END_TEST
+
 static void init_barrier_of_two(void *object) {
     ck_assert_status(mtask_barrier_init((mtask_barrier *)object, 2, NULL, NULL, 0), MTASK_OK);
 }
@@ -435,4 +472,5 @@ TESTING_MAIN("barrier", barrier_init_refuses_no_parties_and_unknown_flags,
              barrier_wait_without_waiting_breaks_it_unless_it_is_the_last,
              barrier_wait_goes_on_after_signals_and_uses_no_cpu,
              barrier_rounds_are_whole_among_timeouts_aborts_and_resets,
+             barrier_serves_more_tasks_than_parties_in_turn,
              barrier_may_be_freed_by_the_one_who_waited)
