@@ -2237,13 +2237,25 @@ static mtask_status mtask__robust_poll(mtask_shared_mutex *mutex, int64_t deadli
     }
 }
 
+/* A thread sleeps in slices, as for all that processes share: a process that was woken, and killed
+   while another had taken the lock in passing, leaves the next sleeper without a wake. */
+static mtask_status mtask__robust_sleep(mtask_shared_mutex *mutex, int64_t deadline) {
+    for (;;) {
+        int64_t recheck = mtask_now() + MTASK__RECHECK;
+        int64_t end = deadline < recheck ? deadline : recheck;
+        mtask_status status = mtask__os_robust_lock(mutex, end);
+        if (status != MTASK_TIMEOUT || end == deadline)
+            return status;
+    }
+}
+
 MTASK_API mtask_status mtask_shared_mutex_lock_for(mtask_shared_mutex *mutex, int64_t timeout) {
     int64_t deadline;
     mtask_status status = mtask__deadline(timeout, &deadline);
     if (status != MTASK_OK)
         return status;
     if (mtask__me()->task->parker == NULL)
-        return mtask__os_robust_lock(mutex, deadline);
+        return mtask__robust_sleep(mutex, deadline);
     return mtask__robust_poll(mutex, deadline, timeout == MTASK_FOREVER ? MTASK__NOCANCEL : 0);
 }
 
@@ -4780,8 +4792,6 @@ static mtask_status mtask__os_robust_deinit(mtask_shared_mutex *mutex) {
 
 static mtask_status mtask__os_robust_lock(mtask_shared_mutex *mutex, int64_t deadline) {
     pthread_mutex_t *robust = mtask__robust(mutex);
-    if (deadline == MTASK_FOREVER)
-        return mtask__posix_status(pthread_mutex_lock(robust));
     return mtask__posix_status(mtask__robust_lock_until(robust, deadline));
 }
 

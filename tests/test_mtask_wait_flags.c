@@ -51,6 +51,8 @@ static void step(void);
 
 enum { A, B };
 
+#define MOMENT MTASK_US(300)
+
 /* What a play is about. It lies in pages of its own. */
 typedef struct props {
     mtask_word word;
@@ -92,6 +94,7 @@ typedef struct stage_play {
     void (*act[2])(props *self);
     void (*check)(props *self); /* NULL: that it ended is enough */
     bool frees;                 /* A gives the memory back at its end */
+    bool timed;                 /* A waits for a MOMENT only */
 } stage_play;
 
 typedef struct stage {
@@ -124,6 +127,7 @@ static mtask_status actor_park(mtask__parker *parker, mtask__waiter *waiter, int
 
 static void actor_post(mtask__parker *parker, mtask__waiter *waiter) {
     actor *self = (actor *)parker;
+    step(); /* the waiter is out of the table, but does not know it yet */
     testing_check(waiter->parker == parker && !self->posted);
     pthread_mutex_lock(&self->lock);
     self->posted = true;
@@ -131,12 +135,13 @@ static void actor_post(mtask__parker *parker, mtask__waiter *waiter) {
     pthread_mutex_unlock(&self->lock);
 }
 
+/* Whether it sleeps, and will not get up by itself. */
 static bool actor_is_asleep(const actor *self) {
-    struct timespec moment = {0, 50000};
+    struct timespec pause = {0, self->stage->play->timed ? 3 * MOMENT : 50000};
     long slept = testing_slept(getpid(), self->tid);
     if (slept < 0)
         return false;
-    (void)nanosleep(&moment, NULL);
+    (void)nanosleep(&pause, NULL);
     return testing_slept(getpid(), self->tid) == slept;
 }
 
@@ -257,12 +262,12 @@ static void stage_run(const stage_play *play, int parks, int first, const long s
 }
 
 /* Stops one actor once, at each of its steps. Returns how many it took at most. */
-static long stop_everywhere(const stage_play *play, int parks, int who, long *runs) {
+static long stop_everywhere(const stage_play *play, int parks, int first, int who, long *runs) {
     long steps[2] = {1, 1};
     long stops[2] = {0, 0};
     long most = 1;
     for (stops[who] = 1; stops[who] <= steps[who]; stops[who]++, ++*runs) {
-        stage_run(play, parks, who, stops, steps);
+        stage_run(play, parks, first, stops, steps);
         most = steps[who] > most ? steps[who] : most;
     }
     return most;
@@ -290,14 +295,15 @@ static void perform(const stage_play *play) {
     (void)mtask_task_id();
     for (int parks = 0; parks < 4; parks++) {
         long most[2];
-        most[A] = stop_everywhere(play, parks, A, &runs);
-        most[B] = stop_everywhere(play, parks, B, &runs);
+        for (int who = A; who <= B; who++) {
+            long other = stop_everywhere(play, parks, !who, who, &runs);
+            most[who] = stop_everywhere(play, parks, who, who, &runs);
+            most[who] = other > most[who] ? other : most[who];
+        }
         stop_both(play, parks, most, &random, &runs);
     }
     fprintf(stderr, "%s: %ld runs\n", play->name, runs);
 }
-
-#define MOMENT MTASK_MS(1) /* long enough for the other actor to come in between */
 
 /* ---- words ---- */
 
@@ -313,7 +319,7 @@ static void set_word(props *self) {
 }
 
 START_TEST(a_word_that_changes_wakes_its_waiter) {
-    const stage_play play = {"word", NULL, {await_word, set_word}, NULL, true};
+    const stage_play play = {"word", NULL, {await_word, set_word}, NULL, true, false};
     perform(&play);
 }
 END_TEST
@@ -333,7 +339,7 @@ static void check_woken(props *self) {
 }
 
 START_TEST(who_was_woken_knows_and_who_timed_out_was_not_woken) {
-    const stage_play play = {"wake", NULL, {wait_for_a_moment, wake_one}, check_woken, false};
+    const stage_play play = {"wake", NULL, {wait_for_a_moment, wake_one}, check_woken, false, true};
     perform(&play);
 }
 END_TEST
@@ -369,20 +375,21 @@ static void check_mutex(props *self) {
 }
 
 START_TEST(a_mutex_goes_to_its_waiter_who_may_free_it) {
-    const stage_play play = {"mutex, freed", hold_mutex, {use_mutex, unlock_mutex}, NULL, true};
+    const stage_play play = {"mutex, freed", hold_mutex, {use_mutex, unlock_mutex},
+                             NULL,           true,       false};
     perform(&play);
 }
 END_TEST
 
 START_TEST(a_mutex_lets_in_one_after_the_other) {
-    const stage_play play = {"mutex", NULL, {use_mutex, use_mutex}, check_mutex, false};
+    const stage_play play = {"mutex", NULL, {use_mutex, use_mutex}, check_mutex, false, false};
     perform(&play);
 }
 END_TEST
 
 START_TEST(a_mutex_survives_a_waiter_that_gives_up) {
-    const stage_play play = {
-        "mutex, timed", hold_mutex, {try_mutex_for_a_moment, unlock_mutex}, check_mutex, false};
+    const stage_play play = {"mutex, timed", hold_mutex, {try_mutex_for_a_moment, unlock_mutex},
+                             check_mutex,    false,      true};
     perform(&play);
 }
 END_TEST
@@ -398,7 +405,7 @@ static void use_rmutex(props *self) {
 }
 
 START_TEST(a_rmutex_lets_in_one_after_the_other) {
-    const stage_play play = {"rmutex", NULL, {use_rmutex, use_rmutex}, NULL, false};
+    const stage_play play = {"rmutex", NULL, {use_rmutex, use_rmutex}, NULL, false, false};
     perform(&play);
 }
 END_TEST
@@ -428,13 +435,13 @@ static void notify_unlocked(props *self) {
 }
 
 START_TEST(a_notified_waiter_may_free_the_condition) {
-    const stage_play play = {"cond, freed", NULL, {await_flag, notify_locked}, NULL, true};
+    const stage_play play = {"cond, freed", NULL, {await_flag, notify_locked}, NULL, true, false};
     perform(&play);
 }
 END_TEST
 
 START_TEST(a_notify_without_the_mutex_is_not_lost) {
-    const stage_play play = {"cond", NULL, {await_flag, notify_unlocked}, NULL, false};
+    const stage_play play = {"cond", NULL, {await_flag, notify_unlocked}, NULL, false, false};
     perform(&play);
 }
 END_TEST
@@ -452,8 +459,8 @@ static void check_cond(props *self) {
 }
 
 START_TEST(a_condition_survives_a_waiter_that_gives_up) {
-    const stage_play play = {
-        "cond, timed", NULL, {await_notify_for_a_moment, notify_locked}, check_cond, false};
+    const stage_play play = {"cond, timed", NULL,  {await_notify_for_a_moment, notify_locked},
+                             check_cond,    false, true};
     perform(&play);
 }
 END_TEST
@@ -478,14 +485,14 @@ static void check_sem(props *self) {
 }
 
 START_TEST(a_semaphore_goes_to_its_waiter_who_may_free_it) {
-    const stage_play play = {"semaphore", NULL, {acquire, release}, NULL, true};
+    const stage_play play = {"semaphore", NULL, {acquire, release}, NULL, true, false};
     perform(&play);
 }
 END_TEST
 
 START_TEST(a_semaphore_loses_no_unit_to_a_waiter_that_gives_up) {
-    const stage_play play = {
-        "semaphore, timed", NULL, {acquire_for_a_moment, release}, check_sem, false};
+    const stage_play play = {"semaphore, timed", NULL,  {acquire_for_a_moment, release},
+                             check_sem,          false, true};
     perform(&play);
 }
 END_TEST
@@ -499,7 +506,7 @@ static void set_event(props *self) {
 }
 
 START_TEST(an_event_releases_its_waiter_who_may_free_it) {
-    const stage_play play = {"event", NULL, {await_event, set_event}, NULL, true};
+    const stage_play play = {"event", NULL, {await_event, set_event}, NULL, true, false};
     perform(&play);
 }
 END_TEST
@@ -517,7 +524,7 @@ static void group_done(props *self) {
 }
 
 START_TEST(a_wait_group_releases_its_waiter_who_may_free_it) {
-    const stage_play play = {"waitgroup", hold_group, {await_group, group_done}, NULL, true};
+    const stage_play play = {"waitgroup", hold_group, {await_group, group_done}, NULL, true, false};
     perform(&play);
 }
 END_TEST
@@ -535,7 +542,7 @@ static void ask_once(props *self) {
 }
 
 START_TEST(once_runs_once_and_nobody_goes_on_before) {
-    const stage_play play = {"once", NULL, {ask_once, ask_once}, NULL, false};
+    const stage_play play = {"once", NULL, {ask_once, ask_once}, NULL, false, false};
     perform(&play);
 }
 END_TEST
@@ -560,8 +567,8 @@ static void check_barrier(props *self) {
 }
 
 START_TEST(a_barrier_lets_its_parties_meet_again_and_again) {
-    const stage_play play = {
-        "barrier", make_barrier, {meet_twice, meet_twice}, check_barrier, false};
+    const stage_play play = {"barrier",     make_barrier, {meet_twice, meet_twice},
+                             check_barrier, false,        false};
     perform(&play);
 }
 END_TEST
@@ -583,8 +590,8 @@ static void check_broken(props *self) {
 }
 
 START_TEST(a_barrier_is_met_by_both_or_broken_for_both) {
-    const stage_play play = {
-        "barrier, timed", make_barrier, {meet_for_a_moment, meet}, check_broken, false};
+    const stage_play play = {"barrier, timed", make_barrier, {meet_for_a_moment, meet},
+                             check_broken,     false,        true};
     perform(&play);
 }
 END_TEST
@@ -643,29 +650,31 @@ static void check_rwlock(props *self) {
 }
 
 START_TEST(a_rwlock_goes_to_its_reader_who_may_free_it) {
-    const stage_play play = {"rwlock, read", hold_write, {read_once, unlock_write}, NULL, true};
+    const stage_play play = {"rwlock, read", hold_write, {read_once, unlock_write},
+                             NULL,           true,       false};
     perform(&play);
 }
 END_TEST
 
 START_TEST(a_rwlock_goes_to_its_writer_who_may_free_it) {
-    const stage_play play = {"rwlock, write", hold_read, {write_once, unlock_read}, NULL, true};
+    const stage_play play = {
+        "rwlock, write", hold_read, {write_once, unlock_read}, NULL, true, false};
     perform(&play);
 }
 END_TEST
 
 START_TEST(a_rwlock_keeps_readers_and_writers_apart) {
-    const stage_play both = {"rwlock", NULL, {write_once, read_twice}, check_rwlock, false};
-    const stage_play writers = {
-        "rwlock, writers", NULL, {write_once, write_once}, check_rwlock, false};
+    const stage_play both = {"rwlock", NULL, {write_once, read_twice}, check_rwlock, false, false};
+    const stage_play writers = {"rwlock, writers", NULL,  {write_once, write_once},
+                                check_rwlock,      false, false};
     perform(&both);
     perform(&writers);
 }
 END_TEST
 
 START_TEST(a_writer_that_gives_up_keeps_nobody_out) {
-    const stage_play play = {
-        "rwlock, timed", hold_read, {write_for_a_moment, unread_and_read}, check_rwlock, false};
+    const stage_play play = {"rwlock, timed", hold_read, {write_for_a_moment, unread_and_read},
+                             check_rwlock,    false,     true};
     perform(&play);
 }
 END_TEST
@@ -718,16 +727,16 @@ static void set_futures(props *self) {
 }
 
 START_TEST(a_future_reaches_who_waits_for_it) {
-    const stage_play play = {"future", make_futures, {get_future, set_futures}, NULL, false};
+    const stage_play play = {"future", make_futures, {get_future, set_futures}, NULL, false, false};
     perform(&play);
 }
 END_TEST
 
 START_TEST(a_listener_hears_of_any_and_of_all) {
-    const stage_play any = {"any", make_futures, {await_any, set_futures}, NULL, false};
-    const stage_play all = {"all", make_futures, {await_all, set_futures}, NULL, false};
-    const stage_play timed = {
-        "any, timed", make_futures, {await_any_for_a_moment, set_futures}, NULL, false};
+    const stage_play any = {"any", make_futures, {await_any, set_futures}, NULL, false, false};
+    const stage_play all = {"all", make_futures, {await_all, set_futures}, NULL, false, false};
+    const stage_play timed = {"any, timed", make_futures, {await_any_for_a_moment, set_futures},
+                              NULL,         false,        true};
     perform(&any);
     perform(&all);
     perform(&timed);
@@ -749,8 +758,8 @@ static void check_called_once(props *self) {
 }
 
 START_TEST(a_callback_is_called_once) {
-    const stage_play play = {
-        "then", make_futures, {call_back, set_futures}, check_called_once, false};
+    const stage_play play = {"then", make_futures, {call_back, set_futures}, check_called_once,
+                             false,  false};
     perform(&play);
 }
 END_TEST
@@ -772,8 +781,8 @@ static void check_one_won(props *self) {
 }
 
 START_TEST(a_future_is_begun_or_canceled_but_not_both) {
-    const stage_play play = {
-        "cancel", make_futures, {begin_future, cancel_future}, check_one_won, false};
+    const stage_play play = {"cancel",      make_futures, {begin_future, cancel_future},
+                             check_one_won, false,        false};
     perform(&play);
 }
 END_TEST
