@@ -1639,6 +1639,7 @@ static uint64_t mtask__next_id(mtask__thread_self *self) {
 MTASK__ONE void mtask__process_init(void) {
     mtask__process *state = &mtask__state;
     mtask__thread *block = &state->main_block;
+    int saved = errno;
     state->lock.word = 0; /* a process that was forked in the middle of this begins anew */
     state->threads = NULL;
     state->nonce = mtask__os_nonce(); /* and serials differ between processes and copies, too */
@@ -1656,6 +1657,7 @@ MTASK__ONE void mtask__process_init(void) {
     mtask__ring_add(block);
     state->main = block;
     mtask__os_at_fork(mtask__fork_prepare, mtask__fork_parent, mtask__fork_child);
+    errno = saved;
     mtask__store(&state->ready, 1, RELEASE); /* pairs with the acquire in mtask__me */
 }
 

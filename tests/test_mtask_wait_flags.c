@@ -261,12 +261,13 @@ static void stage_run(const stage_play *play, int parks, int first, const long s
     stage_clear(&self);
 }
 
-/* Stops one actor once, at each of its steps. Returns how many it took at most. */
+/* Stops one actor once, at each of its steps. Returns how many it took at most; it may take more if
+   it is stopped later. */
 static long stop_everywhere(const stage_play *play, int parks, int first, int who, long *runs) {
-    long steps[2] = {1, 1};
+    long steps[2];
     long stops[2] = {0, 0};
     long most = 1;
-    for (stops[who] = 1; stops[who] <= steps[who]; stops[who]++, ++*runs) {
+    for (stops[who] = 1; stops[who] <= most + 2; stops[who]++, ++*runs) {
         stage_run(play, parks, first, stops, steps);
         most = steps[who] > most ? steps[who] : most;
     }
