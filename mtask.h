@@ -1,4 +1,4 @@
-/* mtask.h 0.1.0 - threads, locks, conditions, events, barriers, timers and futures for C
+/* mtask.h 0.2.0 - threads, locks, conditions, events, barriers, timers and futures for C
 
    Python's `threading`, and the future of `concurrent.futures`, in one header. Everything that
    blocks, blocks in one place: wait while this 32-bit word holds this value, until a deadline. So
@@ -95,9 +95,9 @@
 # include <stdint.h>
 
 # define MTASK_VERSION_MAJOR  0
-# define MTASK_VERSION_MINOR  1
+# define MTASK_VERSION_MINOR  2
 # define MTASK_VERSION_PATCH  0
-# define MTASK_VERSION_STRING "0.1.0"
+# define MTASK_VERSION_STRING "0.2.0"
 
 # ifndef MTASK_DEBUG
 #  define MTASK_DEBUG 0
@@ -147,9 +147,9 @@ extern "C" {
    together do not link. The implementation defines it. */
 # ifndef MTASK_STATIC
 #  if MTASK_DEBUG
-#   define MTASK__BUILD mtask_0_1_0_built_with_MTASK_DEBUG_1
+#   define MTASK__BUILD mtask_0_2_0_built_with_MTASK_DEBUG_1
 #  else
-#   define MTASK__BUILD mtask_0_1_0_built_with_MTASK_DEBUG_0
+#   define MTASK__BUILD mtask_0_2_0_built_with_MTASK_DEBUG_0
 #  endif
 MTASK_API const char MTASK__BUILD;
 static const char *const mtask__build __attribute__((used)) = &MTASK__BUILD;
@@ -1307,6 +1307,45 @@ MTASK_API int mtask__wake(mtask_word *word, int n, int flags);
 /* Takes a waiter out of the parking table. True if it was still in: nobody will post it. */
 MTASK_API bool mtask__unpark(mtask__waiter *waiter);
 
+/* Turns a timeout into a deadline, at the first statement of a call that waits: MTASK_INVALID if it
+   is negative, MTASK_SYSTEM. A deadline of 0 has passed long ago, and needs no clock. */
+MTASK_API mtask_status mtask__deadline(int64_t timeout, int64_t *deadline);
+
+/* Locks of mtask's own: short, held by threads also in coroutines, seen by no detector. */
+MTASK_API void mtask__lock(mtask_mutex *mutex);
+MTASK_API void mtask__unlock(mtask_mutex *mutex);
+
+/* Waits a little for another thread that is in the middle of something short: pauses, then lets
+   others run, then sleeps (in a coroutine: parks) for ever longer moments, up to 1 ms. `*turn`
+   counts the calls and starts with 0. */
+MTASK_API void mtask__backoff(unsigned *turn);
+
+/* A waiter for several objects has one signal, on its stack, and a listener in each object, linked
+   under that object's lock. An object that ends counts up the signals of its listeners, under its
+   lock: so once the waiter has unlinked a listener, nobody touches its signal through it. */
+typedef struct mtask__signal {
+    mtask_word fired;  /* how many have; the top bit: there is no need to wait for more */
+    mtask_word target; /* how many it takes */
+} mtask__signal;
+
+typedef struct mtask__listener {
+    struct mtask__listener *next;
+    struct mtask__listener *prev;
+    mtask__signal *signal;
+    bool linked;
+    bool hasty; /* a failure ends the wait */
+} mtask__listener;
+
+/* Adds a listener to the front of a list, or takes it out if it is linked. */
+MTASK_API void mtask__listener_link(mtask__listener **list, mtask__listener *listener);
+MTASK_API void mtask__listener_unlink(mtask__listener **list, mtask__listener *listener);
+
+/* Counts one more, or (`enough`) all there need be; wakes the waiter if that is what it waits for. */
+MTASK_API void mtask__signal_fire(mtask__signal *signal, bool enough);
+
+/* Waits until `target` have fired, at most until `deadline`. MTASK_OK, or as mtask__wait. */
+MTASK_API mtask_status mtask__signal_wait(mtask__signal *signal, int64_t deadline);
+
 # ifdef __cplusplus
 } /* extern "C" */
 # endif
@@ -1483,9 +1522,9 @@ MTASK__OS_API mtask_status mtask__os_robust_unlock(mtask_shared_mutex *mutex);
 #  define MTASK__ONE __attribute__((weak, visibility("default")))
 # endif
 # if MTASK_DEBUG
-#  define MTASK__VERSIONED(name) name##_0_1_0_debug
+#  define MTASK__VERSIONED(name) name##_0_2_0_debug
 # else
-#  define MTASK__VERSIONED(name) name##_0_1_0
+#  define MTASK__VERSIONED(name) name##_0_2_0
 # endif
 # define mtask__state        MTASK__VERSIONED(mtask__state)
 # define mtask__self         MTASK__VERSIONED(mtask__self)
@@ -1609,8 +1648,6 @@ const char MTASK__BUILD = 1; /* what every file that includes mtask.h refers to 
 # endif
 
 MTASK__ONE void mtask__process_init(void);
-static void mtask__lock(mtask_mutex *mutex);
-static void mtask__unlock(mtask_mutex *mutex);
 static void mtask__thread_enter(mtask__thread_self *self);
 static void mtask__thread_exit(void *self);
 static void mtask__ring_add(mtask__thread *block);
@@ -1721,9 +1758,7 @@ MTASK_API int64_t mtask_now(void) {
     return mtask__os_now();
 }
 
-/* Turns a timeout into a deadline at the first statement of a call that waits. A deadline of 0 has
-   passed long ago, and needs no clock. */
-static mtask_status mtask__deadline(int64_t timeout, int64_t *deadline) {
+MTASK_API mtask_status mtask__deadline(int64_t timeout, int64_t *deadline) {
     int64_t now;
     *deadline = timeout;
     if (timeout < 0)
@@ -1967,25 +2002,9 @@ MTASK_API int mtask__wake(mtask_word *word, int n, int flags) {
 
 /* ---- >>listener: wait for one of several ---- */
 
-/* A waiter for several objects has one signal, on its stack, and a listener in each object, linked
-   under that object's lock. An object that ends counts up the signals of its listeners, under its
-   lock: so once the waiter has unlinked a listener, nobody touches its signal through it. */
-typedef struct mtask__signal {
-    mtask_word fired;  /* how many have; the top bit: there is no need to wait for more */
-    mtask_word target; /* how many it takes */
-} mtask__signal;
-
-typedef struct mtask__listener {
-    struct mtask__listener *next;
-    struct mtask__listener *prev;
-    mtask__signal *signal;
-    bool linked;
-    bool hasty; /* a failure ends the wait */
-} mtask__listener;
-
 # define MTASK__SIGNAL_ENOUGH ((mtask_word)1 << 31)
 
-static void mtask__listener_link(mtask__listener **list, mtask__listener *listener) {
+MTASK_API void mtask__listener_link(mtask__listener **list, mtask__listener *listener) {
     listener->prev = NULL;
     listener->next = *list;
     if (*list != NULL)
@@ -1994,7 +2013,7 @@ static void mtask__listener_link(mtask__listener **list, mtask__listener *listen
     listener->linked = true;
 }
 
-static void mtask__listener_unlink(mtask__listener **list, mtask__listener *listener) {
+MTASK_API void mtask__listener_unlink(mtask__listener **list, mtask__listener *listener) {
     if (!listener->linked)
         return;
     if (listener->prev != NULL)
@@ -2006,8 +2025,7 @@ static void mtask__listener_unlink(mtask__listener **list, mtask__listener *list
     listener->linked = false;
 }
 
-/* Counts one more; wakes the waiter if that is what it waits for. */
-static void mtask__signal_fire(mtask__signal *signal, bool enough) {
+MTASK_API void mtask__signal_fire(mtask__signal *signal, bool enough) {
     mtask_word target = signal->target;
     mtask_word fired = enough ? mtask__or(&signal->fired, MTASK__SIGNAL_ENOUGH, ACQ_REL) + target
                               : mtask__add(&signal->fired, 1, ACQ_REL) + 1;
@@ -2015,7 +2033,7 @@ static void mtask__signal_fire(mtask__signal *signal, bool enough) {
         mtask__wake(&signal->fired, 1, 0);
 }
 
-static mtask_status mtask__signal_wait(mtask__signal *signal, int64_t deadline) {
+MTASK_API mtask_status mtask__signal_wait(mtask__signal *signal, int64_t deadline) {
     mtask_status status = MTASK_OK;
     for (;;) {
         mtask_word fired = mtask__load(&signal->fired, ACQUIRE); /* pairs with mtask__signal_fire */
@@ -2108,8 +2126,7 @@ static void mtask__relock(mtask_mutex *mutex) {
         mtask__os_yield(); /* the kernel refused to let it sleep */
 }
 
-/* Locks of mtask's own: short, held by threads also in coroutines, seen by no detector. */
-static void mtask__lock(mtask_mutex *mutex) {
+MTASK_API void mtask__lock(mtask_mutex *mutex) {
     mtask_word unlocked = 0;
     if (mtask__cas(&mutex->word, &unlocked, MTASK__LOCKED, ACQUIRE)) /* pairs with mtask__unlock */
         return;
@@ -2117,7 +2134,7 @@ static void mtask__lock(mtask_mutex *mutex) {
         mtask__os_yield(); /* the kernel refused to let it sleep */
 }
 
-static void mtask__unlock(mtask_mutex *mutex) {
+MTASK_API void mtask__unlock(mtask_mutex *mutex) {
     (void)(mtask_mutex_unlock)(mutex);
 }
 
