@@ -353,109 +353,111 @@ typedef struct mtask__queue_core {
 
    The queue itself, for the functions above, is the member `queue`. */
 # define MTASK_QUEUE_TYPE(name, T)                                                                 \
+  typedef T                                                                                        \
+      name##_item; /* first of all, so that a struct in T is declared for all that follows */      \
   typedef struct name {                                                                            \
-      mtask_queue queue;                                                                           \
+   mtask_queue queue;                                                                              \
   } name;                                                                                          \
   MTASK__INLINE mtask_status name##_init_ex(name *queue, const mtask_queue_desc *desc) {           \
-      mtask_queue_desc typed;                                                                      \
-      if (desc == NULL)                                                                            \
-          return MTASK_INVALID;                                                                    \
-      typed = *desc;                                                                               \
-      typed.item_size = sizeof(T);                                                                 \
-      return mtask_queue_init(&queue->queue, &typed);                                              \
+   mtask_queue_desc typed;                                                                         \
+   if (desc == NULL)                                                                               \
+    return MTASK_INVALID;                                                                          \
+   typed = *desc;                                                                                  \
+   typed.item_size = sizeof(name##_item);                                                          \
+   return mtask_queue_init(&queue->queue, &typed);                                                 \
   }                                                                                                \
   MTASK__INLINE mtask_status name##_init(name *queue, size_t capacity) {                           \
-      mtask_queue_desc desc;                                                                       \
-      memset(&desc, 0, sizeof desc);                                                               \
-      desc.capacity = capacity;                                                                    \
-      return name##_init_ex(queue, &desc);                                                         \
+   mtask_queue_desc desc;                                                                          \
+   memset(&desc, 0, sizeof desc);                                                                  \
+   desc.capacity = capacity;                                                                       \
+   return name##_init_ex(queue, &desc);                                                            \
   }                                                                                                \
   MTASK__INLINE mtask_status name##_attach(name *queue, const mtask_queue_desc *desc) {            \
-      mtask_queue_desc typed;                                                                      \
-      if (desc == NULL)                                                                            \
-          return MTASK_INVALID;                                                                    \
-      typed = *desc;                                                                               \
-      typed.item_size = sizeof(T);                                                                 \
-      return mtask_queue_attach(&queue->queue, &typed);                                            \
+   mtask_queue_desc typed;                                                                         \
+   if (desc == NULL)                                                                               \
+    return MTASK_INVALID;                                                                          \
+   typed = *desc;                                                                                  \
+   typed.item_size = sizeof(name##_item);                                                          \
+   return mtask_queue_attach(&queue->queue, &typed);                                               \
   }                                                                                                \
   MTASK__INLINE mtask_status name##_deinit(name *queue) {                                          \
-      return mtask_queue_deinit(&queue->queue);                                                    \
+   return mtask_queue_deinit(&queue->queue);                                                       \
   }                                                                                                \
-  MTASK__INLINE mtask_status name##_put(name *queue, T item, int64_t timeout) {                    \
-      return mtask_queue_put(&queue->queue, &item, timeout);                                       \
+  MTASK__INLINE mtask_status name##_put(name *queue, name##_item item, int64_t timeout) {          \
+   return mtask_queue_put(&queue->queue, &item, timeout);                                          \
   }                                                                                                \
-  MTASK__INLINE mtask_status name##_get(name *queue, T *item, int64_t timeout) {                   \
-      return mtask_queue_get(&queue->queue, item, timeout);                                        \
+  MTASK__INLINE mtask_status name##_get(name *queue, name##_item *item, int64_t timeout) {         \
+   return mtask_queue_get(&queue->queue, item, timeout);                                           \
   }                                                                                                \
-  MTASK__INLINE mtask_status name##_put_many(name *queue, T const *items, size_t count,            \
+  MTASK__INLINE mtask_status name##_put_many(name *queue, name##_item const *items, size_t count,  \
                                              size_t *moved, int64_t timeout) {                     \
-      return mtask_queue_put_many(&queue->queue, items, count, moved, timeout);                    \
+   return mtask_queue_put_many(&queue->queue, items, count, moved, timeout);                       \
   }                                                                                                \
-  MTASK__INLINE mtask_status name##_get_many(name *queue, T *items, size_t count, size_t *moved,   \
-                                             int64_t timeout) {                                    \
-      return mtask_queue_get_many(&queue->queue, items, count, moved, timeout);                    \
+  MTASK__INLINE mtask_status name##_get_many(name *queue, name##_item *items, size_t count,        \
+                                             size_t *moved, int64_t timeout) {                     \
+   return mtask_queue_get_many(&queue->queue, items, count, moved, timeout);                       \
   }                                                                                                \
-  MTASK__INLINE mtask_status name##_peek(name *queue, T *item) {                                   \
-      return mtask_queue_peek(&queue->queue, item);                                                \
+  MTASK__INLINE mtask_status name##_peek(name *queue, name##_item *item) {                         \
+   return mtask_queue_peek(&queue->queue, item);                                                   \
   }                                                                                                \
   MTASK__INLINE mtask_status name##_task_done(name *queue) {                                       \
-      return mtask_queue_task_done(&queue->queue);                                                 \
+   return mtask_queue_task_done(&queue->queue);                                                    \
   }                                                                                                \
   MTASK__INLINE mtask_status name##_join(name *queue, int64_t timeout) {                           \
-      return mtask_queue_join(&queue->queue, timeout);                                             \
+   return mtask_queue_join(&queue->queue, timeout);                                                \
   }                                                                                                \
   MTASK__INLINE mtask_status name##_close(name *queue) {                                           \
-      return mtask_queue_close(&queue->queue);                                                     \
+   return mtask_queue_close(&queue->queue);                                                        \
   }                                                                                                \
   typedef struct name##__discarder {                                                               \
-      void (*fn)(T * item, void *ctx);                                                             \
-      void *ctx;                                                                                   \
+   void (*fn)(name##_item * item, void *ctx);                                                      \
+   void *ctx;                                                                                      \
   } name##__discarder;                                                                             \
   MTASK__INLINE void name##__discard_one(void *item, void *discarder) {                            \
-      name##__discarder *typed = (name##__discarder *)discarder;                                   \
-      typed->fn((T *)item, typed->ctx);                                                            \
+   name##__discarder *typed = (name##__discarder *)discarder;                                      \
+   typed->fn((name##_item *)item, typed->ctx);                                                     \
   }                                                                                                \
-  MTASK__INLINE mtask_status name##_discard(name *queue, void (*fn)(T * item, void *ctx),          \
-                                            void *ctx, size_t *discarded) {                        \
-      name##__discarder typed;                                                                     \
-      typed.fn = fn;                                                                               \
-      typed.ctx = ctx;                                                                             \
-      return mtask_queue_discard(&queue->queue, fn != NULL ? name##__discard_one : NULL, &typed,   \
-                                 discarded);                                                       \
+  MTASK__INLINE mtask_status name##_discard(                                                       \
+      name *queue, void (*fn)(name##_item * item, void *ctx), void *ctx, size_t *discarded) {      \
+   name##__discarder typed;                                                                        \
+   typed.fn = fn;                                                                                  \
+   typed.ctx = ctx;                                                                                \
+   return mtask_queue_discard(&queue->queue, fn != NULL ? name##__discard_one : NULL, &typed,      \
+                              discarded);                                                          \
   }                                                                                                \
   MTASK__INLINE mtask_status name##_pollfd(name *queue, int *fd) {                                 \
-      return mtask_queue_pollfd(&queue->queue, fd);                                                \
+   return mtask_queue_pollfd(&queue->queue, fd);                                                   \
   }                                                                                                \
   MTASK__INLINE size_t name##_size(const name *queue) {                                            \
-      return mtask_queue_size(&queue->queue);                                                      \
+   return mtask_queue_size(&queue->queue);                                                         \
   }                                                                                                \
   MTASK__INLINE size_t name##_unfinished(const name *queue) {                                      \
-      return mtask_queue_unfinished(&queue->queue);                                                \
+   return mtask_queue_unfinished(&queue->queue);                                                   \
   }                                                                                                \
   MTASK__INLINE bool name##_is_empty(const name *queue) {                                          \
-      return mtask_queue_is_empty(&queue->queue);                                                  \
+   return mtask_queue_is_empty(&queue->queue);                                                     \
   }                                                                                                \
   MTASK__INLINE bool name##_is_full(const name *queue) {                                           \
-      return mtask_queue_is_full(&queue->queue);                                                   \
+   return mtask_queue_is_full(&queue->queue);                                                      \
   }                                                                                                \
   MTASK__INLINE bool name##_is_closed(const name *queue) {                                         \
-      return mtask_queue_is_closed(&queue->queue);                                                 \
+   return mtask_queue_is_closed(&queue->queue);                                                    \
   }                                                                                                \
-  MTASK__INLINE mtask_queue_case name##_case_get(name *queue, T *item) {                           \
-      mtask_queue_case made;                                                                       \
-      memset(&made, 0, sizeof made);                                                               \
-      made.queue = &queue->queue;                                                                  \
-      made.op = MTASK_GET;                                                                         \
-      made.item = item;                                                                            \
-      return made;                                                                                 \
+  MTASK__INLINE mtask_queue_case name##_case_get(name *queue, name##_item *item) {                 \
+   mtask_queue_case made;                                                                          \
+   memset(&made, 0, sizeof made);                                                                  \
+   made.queue = &queue->queue;                                                                     \
+   made.op = MTASK_GET;                                                                            \
+   made.item = item;                                                                               \
+   return made;                                                                                    \
   }                                                                                                \
-  MTASK__INLINE mtask_queue_case name##_case_put(name *queue, T const *item) {                     \
-      mtask_queue_case made;                                                                       \
-      memset(&made, 0, sizeof made);                                                               \
-      made.queue = &queue->queue;                                                                  \
-      made.op = MTASK_PUT;                                                                         \
-      made.item = (void *)(uintptr_t)item;                                                         \
-      return made;                                                                                 \
+  MTASK__INLINE mtask_queue_case name##_case_put(name *queue, name##_item const *item) {           \
+   mtask_queue_case made;                                                                          \
+   memset(&made, 0, sizeof made);                                                                  \
+   made.queue = &queue->queue;                                                                     \
+   made.op = MTASK_PUT;                                                                            \
+   made.item = (void *)(uintptr_t)item;                                                            \
+   return made;                                                                                    \
   }                                                                                                \
   struct name /* so that a semicolon may follow */
 
