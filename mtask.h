@@ -1238,6 +1238,22 @@ extern "C" {
 
 /* ---- >>siblings: what the other mtask headers and the tests stand on; not for users ---- */
 
+/* Memory, for implementations: they include stdlib.h. */
+# ifndef MTASK_MALLOC
+#  define MTASK_MALLOC(size)     malloc(size)
+#  define MTASK_REALLOC(p, size) realloc((p), (size))
+#  define MTASK_FREE(p)          free(p)
+# endif
+
+/* Tells the CPU that this is a waiting loop. */
+# if defined(__i386__) || defined(__x86_64__)
+#  define mtask__pause() __builtin_ia32_pause()
+# elif defined(__aarch64__) || defined(__ARM_ARCH_6K__) || (defined(__ARM_ARCH) && __ARM_ARCH >= 7)
+#  define mtask__pause() __asm__ volatile("yield" ::: "memory")
+# else
+#  define mtask__pause() __asm__ volatile("" ::: "memory")
+# endif
+
 /* More flags of waiting and waking. A waiter of a class is woken by wakes for that class and by
    those for none; where a system cannot tell classes apart, more are woken than need be. */
 enum {
@@ -1315,6 +1331,10 @@ MTASK_API mtask_status mtask__deadline(int64_t timeout, int64_t *deadline);
 MTASK_API void mtask__lock(mtask_mutex *mutex);
 MTASK_API void mtask__unlock(mtask_mutex *mutex);
 
+/* Pauses 2^turn times before the next look at something that will soon change. False, at once,
+   where that does not help: on one CPU, or in a coroutine, whose loop may have other work. */
+MTASK_API bool mtask__spin(unsigned turn);
+
 /* Waits a little for another thread that is in the middle of something short: pauses, then lets
    others run, then sleeps (in a coroutine: parks) for ever longer moments, up to 1 ms. `*turn`
    counts the calls and starts with 0. */
@@ -1364,12 +1384,6 @@ MTASK_API mtask_status mtask__signal_wait(mtask__signal *signal, int64_t deadlin
 # include <stdlib.h>
 # include <string.h>
 
-# ifndef MTASK_MALLOC
-#  define MTASK_MALLOC(size)     malloc(size)
-#  define MTASK_REALLOC(p, size) realloc((p), (size))
-#  define MTASK_FREE(p)          free(p)
-# endif
-
 # ifndef MTASK_SPIN
 #  define MTASK_SPIN 48
 # endif
@@ -1390,15 +1404,6 @@ MTASK_API mtask_status mtask__signal_wait(mtask__signal *signal, int64_t deadlin
 #  define mtask__fence_load(p) mtask__add((p), 0, SEQ_CST)
 # else
 #  define mtask__fence_load(p) (__atomic_thread_fence(__ATOMIC_SEQ_CST), mtask__load((p), RELAXED))
-# endif
-
-/* Tells the CPU that this is a waiting loop. */
-# if defined(__i386__) || defined(__x86_64__)
-#  define mtask__pause() __builtin_ia32_pause()
-# elif defined(__aarch64__) || defined(__ARM_ARCH_6K__) || (defined(__ARM_ARCH) && __ARM_ARCH >= 7)
-#  define mtask__pause() __asm__ volatile("yield" ::: "memory")
-# else
-#  define mtask__pause() __asm__ volatile("" ::: "memory")
 # endif
 
 # ifdef __cplusplus
@@ -1873,6 +1878,33 @@ static bool mtask__sleep_on(mtask_word *at, mtask_word word, mtask_word flag, in
         return false; /* relaxed: it publishes nothing, and the sleep re-reads the word */
     *status = mtask__wait(at, flagged, deadline, flags | mtask__flags_of(flagged));
     return true;
+}
+
+static void mtask__pauses(unsigned n) {
+    for (unsigned i = 0; i < n; i++)
+        mtask__pause();
+}
+
+MTASK_API bool mtask__spin(unsigned turn) {
+    if (mtask__load(&mtask__state.spin, RELAXED) == 0 || mtask__me()->task->parker != NULL)
+        return false; /* relaxed: spin is constant once set */
+    mtask__pauses(1U << turn);
+    return true;
+}
+
+MTASK_API void mtask__backoff(unsigned *turn) {
+    const mtask__parker *parker = mtask__me()->task->parker;
+    bool parallel = mtask__load(&mtask__state.spin, RELAXED) != 0; /* constant once set */
+    unsigned now = (*turn)++;
+    if (now < 6 && parallel) {
+        mtask__pauses(1U << now);
+    } else if (parker != NULL ? parker->park == NULL : now < 16) {
+        mtask__os_yield();
+    } else {
+        mtask_word never = 0;
+        int64_t nap = MTASK_US(50) << (now < 20 ? now / 4 : 4);
+        mtask__wait(&never, 0, mtask__os_now() + nap, MTASK__NOCANCEL);
+    }
 }
 
 /* ---- >>park: tasks that wait without their thread, keyed by address ---- */

@@ -138,9 +138,10 @@ typedef struct mtask_queue {
     uint32_t *order; /* of a priority queue: see >>queue-heap */
     uint32_t *stamps;
     size_t item_size;
-    size_t capacity; /* slots there are now */
-    size_t bytes;    /* capacity x item_size */
-    size_t span;     /* positions are counted modulo this */
+    size_t capacity;                    /* slots there are now */
+    size_t bytes;                       /* capacity x item_size */
+    size_t span;                        /* items are counted modulo this */
+    struct mtask__queue_side *get_side; /* what gets lock: `head` if it has a lock of its own */
     mtask_queue_compare compare;
     void *compare_ctx;
     void *block; /* what deinit frees; NULL: the storage is the user's */
@@ -351,10 +352,10 @@ typedef struct mtask__queue_core {
      mtask_queue_case jobs_case_get(jobs *queue, struct job *item);            for a select
      mtask_queue_case jobs_case_put(jobs *queue, const struct job *item);
 
-   The queue itself, for the functions above, is the member `queue`. */
+   The queue itself, for the functions above, is the member `queue`; jobs_item is another name of
+   struct job, which may be declared later if T is a pointer to it. */
 # define MTASK_QUEUE_TYPE(name, T)                                                                 \
-  typedef T                                                                                        \
-      name##_item; /* first of all, so that a struct in T is declared for all that follows */      \
+  typedef T name##_item;                                                                           \
   typedef struct name {                                                                            \
    mtask_queue queue;                                                                              \
   } name;                                                                                          \
@@ -466,3 +467,1564 @@ typedef struct mtask__queue_core {
 # endif
 
 #endif /* MTASK_QUEUE_H */
+
+/* ================================ implementation ================================ */
+
+#if (defined(MTASK_IMPLEMENTATION) || defined(MTASK_QUEUE_IMPLEMENTATION)) &&                      \
+    !defined(MTASK_QUEUE_IMPLEMENTED)
+# define MTASK_QUEUE_IMPLEMENTED
+
+# include <limits.h>
+# include <stdlib.h>
+# include <string.h>
+
+/* Of stb_ds only the head of its arrays is used, never its functions: these do not report that
+   memory ran out. So nothing of it is implemented here, and a program may have its own. */
+# if !defined(MTASK_NO_STB_DS) && defined(__has_include)
+#  pragma GCC diagnostic push
+#  pragma GCC diagnostic ignored "-Wconversion"
+#  pragma GCC diagnostic ignored "-Wpedantic"
+#  pragma GCC diagnostic ignored "-Wshadow"
+#  pragma GCC diagnostic ignored "-Wundef"
+#  pragma push_macro("STB_DS_IMPLEMENTATION")
+#  undef STB_DS_IMPLEMENTATION
+#  if __has_include("stb_ds.h")
+#   include "stb_ds.h"
+#  elif __has_include(<stb/stb_ds.h>)
+#   include <stb/stb_ds.h>
+#  elif __has_include(<stb_ds.h>)
+#   include <stb_ds.h>
+#  endif
+#  pragma pop_macro("STB_DS_IMPLEMENTATION")
+#  pragma GCC diagnostic pop
+# endif
+
+# ifdef __cplusplus
+extern "C" {
+# endif
+
+/* What a descriptor that tells of items needs from the system; with MTASK_PLATFORM_CUSTOM you write
+   these three. Opens a pair to read from and to write to, that never blocks: MTASK_UNSUPPORTED,
+   MTASK_SYSTEM. Makes it readable. Makes it not readable again. Closes it. */
+# ifdef MTASK_PLATFORM_CUSTOM
+#  define MTASK__NOTIFIER_API extern
+# else
+#  define MTASK__NOTIFIER_API static
+# endif
+MTASK__NOTIFIER_API mtask_status mtask__os_notifier_open(int pair[2]);
+MTASK__NOTIFIER_API void mtask__os_notifier_set(const int pair[2]);
+MTASK__NOTIFIER_API void mtask__os_notifier_clear(const int pair[2]);
+MTASK__NOTIFIER_API void mtask__os_notifier_close(const int pair[2]);
+
+/* ---- >>queue-side: two ends that count, each with a lock ---- */
+
+/* How it works. A put locks the tail, copies its items in, and publishes them by the one store that
+   raises the count and unlocks. A get does the same at the head. So each costs one atomic
+   read-modify-write, the compare-and-swap that locks. A bounded FIFO needs no more: an end looks at
+   the other's count only when what it saw of it last is used up (this is the cached index of
+   single-producer rings, after Lamport 1983 and Giacomoni's FastForward, 2008, here guarded by the
+   lock). Where put and get work on the same items (LIFO, priority, unbounded), both lock the tail.
+
+   A shared queue locks by robust mutexes, one for each end, and is whole after any instruction: an
+   item is there or not there by the one store of the count. */
+enum {
+    MTASK__QUEUE_LOCKED = 1,
+    MTASK__QUEUE_CLOSED = 2,
+    MTASK__QUEUE_BITS = 2, /* how many bits the two take */
+    MTASK__GATE_WAITERS = 1,
+    MTASK__GATE_LISTENERS = 2,
+    MTASK__GATE_WATCHED = 4,
+    MTASK__GATE_NEWS = 7, /* any of them: somebody wants to hear of it */
+    MTASK__GATE_EPOCH = 8
+};
+
+# define MTASK__QUEUE_NOINLINE __attribute__((noinline))
+# define MTASK__QUEUE_INLINE   static inline __attribute__((always_inline))
+
+/* Whether put and get lock the same end. */
+MTASK__QUEUE_INLINE bool mtask__queue_is_one(const mtask_queue *queue) {
+    return queue->get_side == &queue->core->tail;
+}
+
+MTASK__QUEUE_INLINE size_t mtask__queue_count(size_t word) {
+    return word >> MTASK__QUEUE_BITS;
+}
+
+/* How far it is from one count to a later one. */
+MTASK__QUEUE_INLINE size_t mtask__queue_distance(const mtask_queue *queue, size_t from, size_t to) {
+    return to >= from ? to - from : to + (queue->span - from);
+}
+
+/* A side's word after `n` more, unlocked. */
+MTASK__QUEUE_INLINE size_t mtask__queue_advance(const mtask_queue *queue, size_t word, size_t n) {
+    size_t count = mtask__queue_count(word) + n;
+    if (MTASK__UNLIKELY(count >= queue->span))
+        count -= queue->span;
+    return count << MTASK__QUEUE_BITS | (word & MTASK__QUEUE_CLOSED);
+}
+
+/* Locks if it is free. *word receives what the side held. Sequentially consistent: see
+   >>queue-gate; and it acquires what the last holder's store in mtask__side_unlock released. */
+MTASK__QUEUE_INLINE bool mtask__side_try(mtask__queue_side *side, size_t *word) {
+    *word = mtask__load(&side->word, RELAXED); /* a guess that the CAS confirms */
+    return (*word & MTASK__QUEUE_LOCKED) == 0 &&
+           mtask__cas(&side->word, word, *word | MTASK__QUEUE_LOCKED, SEQ_CST);
+}
+
+static mtask_status mtask__side_lock_robust(mtask_queue *queue, mtask__queue_side *side,
+                                            int64_t deadline, size_t *word);
+
+/* Locks; waits for the holder, who is in the middle of a copy, and may have been preempted there:
+   at most until `deadline` (0: as long as it takes). MTASK_TIMEOUT. */
+static mtask_status mtask__side_lock(mtask_queue *queue, mtask__queue_side *side, int64_t deadline,
+                                     size_t *word) {
+    unsigned turn = 0;
+    if (queue->shared)
+        return mtask__side_lock_robust(queue, side, deadline, word);
+    while (!mtask__side_try(side, word)) {
+        if (deadline != 0 && turn > 16 && mtask_now() >= deadline)
+            return MTASK_TIMEOUT;
+        mtask__backoff(&turn);
+    }
+    return MTASK_OK;
+}
+
+/* Publishes `word` and unlocks. */
+MTASK__QUEUE_INLINE void mtask__side_unlock(mtask_queue *queue, mtask__queue_side *side,
+                                            size_t word) {
+    if (MTASK__UNLIKELY(queue->shared)) {
+        mtask__store(&side->word, word, SEQ_CST);
+        (void)mtask_shared_mutex_unlock(&side->robust);
+    } else {
+        mtask__store(&side->word, word, RELEASE); /* pairs with the acquires of the counts */
+    }
+}
+
+/* ---- >>queue-gate: those who wait for items, and those who wait for room ---- */
+
+/* Why no wake-up is lost. A getter that finds nothing sets WAITERS in the gate `filled`, then looks
+   at the tail once more, and sleeps only if that is neither locked nor ahead of the head, and only
+   while the gate's word stays the same. A put first locks the tail, then looks at the gate. All
+   four are sequentially consistent. So either the put sees WAITERS: then it changes the gate's word
+   and, after it has published, wakes; or the getter's last look sees the tail locked (it tries
+   again, with pauses) or the item. A put thus needs no fence of its own. Likewise for room.
+
+   The flag does not tell how many sleep, and the put that clears it wakes one for each item. Others
+   may be asleep still: so whoever has slept sets it again when it leaves, and then wakes one more
+   if there is more to be had (mtask__gate_pass). `sleepers` tells whether there is anyone.
+
+   A private queue is not touched after the store that publishes: whoever gets the last item may
+   free the queue at once. So the gate is opened before that store, and only the address is woken
+   after. One who wakes too early finds the tail locked, and waits for that.
+
+   A shared queue has no LOCKED to see, so there the gate is opened after the store; its memory does
+   not vanish. A process may be killed between the two; sleepers of shared queues look again every
+   100 ms. */
+
+MTASK__QUEUE_INLINE mtask__queue_gate *mtask__queue_gate_of(const mtask_queue *queue,
+                                                            mtask_queue_op op) {
+    return op == MTASK_GET ? &queue->core->filled : &queue->core->freed;
+}
+
+static void mtask__gate_tell(mtask_queue *queue, mtask__queue_gate *gate, mtask_word word,
+                             size_t n);
+
+static MTASK__QUEUE_NOINLINE int mtask__gate_open_slow(mtask_queue *queue, mtask__queue_gate *gate,
+                                                       mtask_word word, size_t n) {
+    if ((word & (MTASK__GATE_LISTENERS | MTASK__GATE_WATCHED)) != 0)
+        mtask__gate_tell(queue, gate, word, n);
+    while ((word & MTASK__GATE_WAITERS) != 0)
+        if (mtask__cas(&gate->word, &word, word + MTASK__GATE_EPOCH - MTASK__GATE_WAITERS, SEQ_CST))
+            return n < INT_MAX ? (int)n : INT_MAX;
+    return 0;
+}
+
+/* There is something for `n` of those who wait here. Returns how many to wake by the gate's address
+   once that can be seen. */
+MTASK__QUEUE_INLINE int mtask__gate_open(mtask_queue *queue, mtask__queue_gate *gate, size_t n) {
+    mtask_word word = mtask__load(&gate->word, SEQ_CST);
+    return MTASK__LIKELY((word & MTASK__GATE_NEWS) == 0)
+               ? 0
+               : mtask__gate_open_slow(queue, gate, word, n);
+}
+
+/* How many items there are to get, or places to put. The count that only grows in one's disfavour
+   is read first, so that the answer 0 is true. */
+static size_t mtask__queue_amount(const mtask_queue *queue, mtask_queue_op op) {
+    const mtask__queue_core *core = queue->core;
+    size_t head;
+    size_t tail;
+    if (op == MTASK_GET) {
+        head = mtask__queue_count(mtask__load(&core->head.word, SEQ_CST));
+        tail = mtask__queue_count(mtask__load(&core->tail.word, SEQ_CST));
+        return mtask__queue_distance(queue, head, tail);
+    }
+    if (queue->unbounded)
+        return SIZE_MAX;
+    tail = mtask__queue_count(mtask__load(&core->tail.word, SEQ_CST));
+    head = mtask__queue_count(mtask__load(&core->head.word, SEQ_CST));
+    return queue->capacity - mtask__queue_distance(queue, head, tail);
+}
+
+/* Whether the other end is at work: what it will bring cannot be seen yet. */
+static bool mtask__queue_is_busy(const mtask_queue *queue, mtask_queue_op op) {
+    const mtask__queue_side *other = op == MTASK_GET ? &queue->core->tail : queue->get_side;
+    return (mtask__load(&other->word, SEQ_CST) & MTASK__QUEUE_LOCKED) != 0;
+}
+
+/* Whether it is worth trying. */
+static bool mtask__queue_is_ready(const mtask_queue *queue, mtask_queue_op op) {
+    return mtask__queue_is_busy(queue, op) || mtask__queue_amount(queue, op) != 0 ||
+           (mtask__load(&queue->core->tail.word, SEQ_CST) & MTASK__QUEUE_CLOSED) != 0;
+}
+
+static mtask_status mtask__gate_sleep(mtask_queue *queue, mtask_queue_op op, int64_t deadline) {
+    mtask__queue_gate *gate = mtask__queue_gate_of(queue, op);
+    mtask_status status = MTASK_OK;
+    mtask_word word;
+    mtask__add(&gate->sleepers, 1, SEQ_CST);
+    word = mtask__load(&gate->word, SEQ_CST);
+    if ((word & MTASK__GATE_WAITERS) != 0 ||
+        mtask__cas(&gate->word, &word, word | MTASK__GATE_WAITERS, SEQ_CST)) {
+        if (!mtask__queue_is_ready(queue, op))
+            status = mtask__wait(&gate->word, word | MTASK__GATE_WAITERS, deadline,
+                                 queue->shared ? MTASK_SHARED : 0);
+    }
+    mtask__sub(&gate->sleepers, 1, SEQ_CST);
+    return status;
+}
+
+/* For one who leaves a gate at which it slept: others may sleep there. `taken` is what it is about
+   to publish with the lock of its end held (`locked`). Returns how many to wake. */
+static MTASK__QUEUE_NOINLINE int mtask__gate_pass(mtask_queue *queue, mtask_queue_op op,
+                                                  size_t taken, bool locked) {
+    mtask__queue_gate *gate = mtask__queue_gate_of(queue, op);
+    bool blind = !(locked && mtask__queue_is_one(queue)); /* the other end may be at work */
+    if (mtask__load(&gate->sleepers, SEQ_CST) == 0)
+        return 0;
+    mtask__or(&gate->word, MTASK__GATE_WAITERS, SEQ_CST);
+    if (mtask__queue_amount(queue, op) <= taken && !(blind && mtask__queue_is_busy(queue, op)))
+        return 0;
+    return mtask__gate_open(queue, gate, 1);
+}
+
+static void mtask__gate_wake(const mtask_queue *queue, mtask__queue_gate *gate, int n) {
+    if (n > 0)
+        mtask__wake(&gate->word, n, queue->shared ? MTASK_SHARED : 0);
+}
+
+/* ---- >>queue-ring: how items lie in a FIFO and in a LIFO ---- */
+
+/* Sizes of a word are copied without a call. */
+MTASK__QUEUE_INLINE void mtask__queue_copy(void *to, const void *from, size_t size) {
+    if (size == sizeof(uint64_t))
+        memcpy(to, from, sizeof(uint64_t));
+    else
+        memcpy(to, from, size);
+}
+
+/* Copies `n` items to the place for the next of a FIFO, and moves that on. */
+MTASK__QUEUE_INLINE void mtask__ring_put(mtask_queue *queue, const unsigned char *items, size_t n) {
+    mtask__queue_side *side = &queue->core->tail;
+    size_t size = n * queue->item_size;
+    size_t straight = queue->bytes - side->offset;
+    unsigned char *to = queue->items + side->offset;
+    if (size < straight) {
+        side->offset += size;
+        mtask__queue_copy(to, items, size);
+        return;
+    }
+    side->offset = size - straight;
+    mtask__queue_copy(to, items, straight);
+    if (side->offset != 0)
+        memcpy(queue->items, items + straight, side->offset);
+}
+
+/* Copies the next `n` items of a FIFO out, and moves on. */
+MTASK__QUEUE_INLINE void mtask__ring_get(mtask_queue *queue, unsigned char *items, size_t n) {
+    mtask__queue_side *side = &queue->core->head;
+    size_t size = n * queue->item_size;
+    size_t straight = queue->bytes - side->offset;
+    const unsigned char *from = queue->items + side->offset;
+    if (size < straight) {
+        side->offset += size;
+        mtask__queue_copy(items, from, size);
+        return;
+    }
+    side->offset = size - straight;
+    mtask__queue_copy(items, from, straight);
+    if (side->offset != 0)
+        memcpy(items + straight, queue->items, side->offset);
+}
+
+/* ---- >>queue-heap: how items lie in a priority queue ---- */
+
+/* Items stay in the slot that they were put into. `stamps` holds for each slot 0 if it is free, or
+   else the number under which the item was put, which breaks ties; storing it is what commits a put
+   or a get. `order` is a permutation of the slots: first a heap with four children to a node (it is
+   half as deep as one with two, and the children of a node share a cache line), then the free ones.
+   It can be made again from the stamps alone. All of it is guarded by the tail's lock. */
+
+MTASK__QUEUE_INLINE void *mtask__queue_slot(const mtask_queue *queue, size_t slot) {
+    return queue->items + slot * queue->item_size;
+}
+
+static bool mtask__queue_heap_before(const mtask_queue *queue, uint32_t a, uint32_t b) {
+    int compared = queue->compare(mtask__queue_slot(queue, a), mtask__queue_slot(queue, b),
+                                  queue->compare_ctx);
+    return compared != 0 ? compared < 0 : queue->stamps[a] < queue->stamps[b];
+}
+
+static void mtask__queue_heap_up(mtask_queue *queue, size_t at) {
+    uint32_t slot = queue->order[at];
+    while (at > 0) {
+        size_t parent = (at - 1) / 4;
+        if (!mtask__queue_heap_before(queue, slot, queue->order[parent]))
+            break;
+        queue->order[at] = queue->order[parent];
+        at = parent;
+    }
+    queue->order[at] = slot;
+}
+
+static void mtask__queue_heap_down(mtask_queue *queue, size_t at, size_t size) {
+    uint32_t slot = queue->order[at];
+    size_t first;
+    while ((first = 4 * at + 1) < size) {
+        size_t end = first + 4 < size ? first + 4 : size;
+        size_t least = first;
+        for (size_t child = first + 1; child < end; child++)
+            if (mtask__queue_heap_before(queue, queue->order[child], queue->order[least]))
+                least = child;
+        if (!mtask__queue_heap_before(queue, queue->order[least], slot))
+            break;
+        queue->order[at] = queue->order[least];
+        at = least;
+    }
+    queue->order[at] = slot;
+}
+
+static void mtask__queue_heap_build(mtask_queue *queue, size_t size) {
+    for (size_t at = size / 4 + 1; at-- > 0;)
+        if (at < size)
+            mtask__queue_heap_down(queue, at, size);
+}
+
+/* Sorts the heap by stamp (Shell 1959; it needs neither memory nor recursion), for the next. */
+static void mtask__queue_heap_sort(mtask_queue *queue, size_t size) {
+    for (size_t gap = size / 2; gap > 0; gap = gap == 2 ? 1 : gap * 5 / 11)
+        for (size_t i = gap; i < size; i++) {
+            uint32_t slot = queue->order[i];
+            size_t at = i;
+            for (; at >= gap && queue->stamps[queue->order[at - gap]] > queue->stamps[slot];
+                 at -= gap)
+                queue->order[at] = queue->order[at - gap];
+            queue->order[at] = slot;
+        }
+}
+
+/* Once in 2^32 puts: numbers the items anew from 1 on. In order of the old numbers, none of which
+   is less than its new one: so the order stays right at each step, should the process be killed. */
+static void mtask__queue_heap_renumber(mtask_queue *queue, size_t size) {
+    mtask__queue_heap_sort(queue, size);
+    for (size_t i = 0; i < size; i++)
+        queue->stamps[queue->order[i]] = (uint32_t)i + 1;
+    queue->core->stamp = (uint32_t)size + 1;
+    mtask__queue_heap_build(queue, size);
+}
+
+static void mtask__queue_heap_put(mtask_queue *queue, size_t size, const unsigned char *item) {
+    uint32_t slot = queue->order[size];
+    mtask__queue_copy(mtask__queue_slot(queue, slot), item, queue->item_size);
+    mtask__store(&queue->stamps[slot], queue->core->stamp, RELEASE); /* after the copy, for mend */
+    mtask__queue_heap_up(queue, size);
+    if (++queue->core->stamp == UINT32_MAX)
+        mtask__queue_heap_renumber(queue, size + 1);
+}
+
+/* Takes the first out of the heap of `size`, once it has been copied. */
+static void mtask__queue_heap_drop(mtask_queue *queue, size_t size) {
+    uint32_t slot = queue->order[0];
+    mtask__store(&queue->stamps[slot], 0, RELEASE); /* after the copy, for mend */
+    queue->order[0] = queue->order[size - 1];
+    queue->order[size - 1] = slot;
+    if (size > 1)
+        mtask__queue_heap_down(queue, 0, size - 1);
+}
+
+/* ---- >>queue-robust: the ends of a shared queue ---- */
+
+/* Makes the heap anew from the stamps, and the counts from their number: somebody was killed. */
+static void mtask__queue_mend_heap(mtask_queue *queue) {
+    mtask__queue_core *core = queue->core;
+    size_t size = 0;
+    size_t counted = mtask__queue_amount(queue, MTASK_GET);
+    size_t free_at = queue->capacity;
+    for (size_t slot = queue->capacity; slot-- > 0;)
+        if (queue->stamps[slot] == 0)
+            queue->order[--free_at] = (uint32_t)slot;
+    for (size_t slot = 0; slot < queue->capacity; slot++) {
+        if (queue->stamps[slot] == 0)
+            continue;
+        queue->order[size++] = (uint32_t)slot;
+        if (queue->stamps[slot] >= core->stamp)
+            core->stamp = queue->stamps[slot] + 1;
+    }
+    mtask__queue_heap_build(queue, size);
+    if (core->stamp == UINT32_MAX)
+        mtask__queue_heap_renumber(queue, size);
+    if (size > counted)
+        mtask__store(&core->tail.word, mtask__queue_advance(queue, core->tail.word, size - counted),
+                     SEQ_CST);
+    if (size < counted)
+        mtask__store(&core->head.word, mtask__queue_advance(queue, core->head.word, counted - size),
+                     SEQ_CST);
+}
+
+/* After the last holder of this end was killed. The count says which items are there; of a FIFO it
+   also says where, since the span is a multiple of the capacity. */
+static void mtask__queue_mend(mtask_queue *queue, mtask__queue_side *side) {
+    mtask__queue_core *core = queue->core;
+    if (queue->kind == MTASK_PRIORITY)
+        mtask__queue_mend_heap(queue);
+    side->offset = mtask__queue_count(side->word) % queue->capacity * queue->item_size;
+    if (side == &core->tail) /* these acquire what mtask__side_unlock released */
+        side->seen = mtask__queue_count(mtask__load(&core->head.word, ACQUIRE));
+    if (side == queue->get_side)
+        core->head.seen = mtask__queue_count(mtask__load(&core->tail.word, ACQUIRE));
+}
+
+static mtask_status mtask__side_lock_robust(mtask_queue *queue, mtask__queue_side *side,
+                                            int64_t deadline, size_t *word) {
+    int64_t timeout = deadline == 0 ? MTASK_FOREVER : mtask_until(deadline);
+    mtask_status status = mtask_shared_mutex_lock_for(&side->robust, timeout);
+    if (status == MTASK_OWNER_DEAD) {
+        mtask__queue_mend(queue, side);
+        status = mtask_shared_mutex_consistent(&side->robust);
+    }
+    if (status == MTASK_OK)
+        *word = mtask__load(&side->word, RELAXED); /* the lock orders it */
+    return status;
+}
+
+/* ---- >>queue-array: the memory of unbounded queues ---- */
+
+/* The capacity that an unbounded queue begins with, and up to which it never shrinks. */
+# define MTASK__QUEUE_FIRST 32
+# define MTASK__QUEUE_LARGE 1024
+
+# ifdef INCLUDE_STB_DS_H
+#  define MTASK__HAS_STB_DS 1
+
+/* Gives *array, an array of stb_ds or NULL, room for `count` items; unlike stb_ds, it tells when
+   there is no memory: false, and the array is as it was. */
+static bool mtask__array_resize(void **array, size_t count, size_t item_size) {
+    stbds_array_header *header = *array != NULL ? stbds_header(*array) : NULL;
+    bool is_new = header == NULL;
+    if (count > (SIZE_MAX / 2 - sizeof *header) / item_size)
+        return false;
+    header = (stbds_array_header *)MTASK_REALLOC(header, sizeof *header + count * item_size);
+    if (header == NULL)
+        return false;
+    if (is_new)
+        memset(header, 0, sizeof *header);
+    header->capacity = count;
+    header->length = count;
+    *array = header + 1;
+    return true;
+}
+
+static void mtask__array_free(void *array) {
+    if (array != NULL)
+        MTASK_FREE(stbds_header(array));
+}
+# else
+#  define MTASK__HAS_STB_DS 0
+
+static bool mtask__array_resize(void **array, size_t count, size_t item_size) {
+    (void)array;
+    (void)count;
+    (void)item_size;
+    return false;
+}
+
+static void mtask__array_free(void *array) {
+    (void)array;
+}
+# endif
+
+/* Gives the arrays of an unbounded queue room for `capacity` items. If it fails some may have
+   become larger, which does no harm; growing never makes one smaller. */
+static bool mtask__queue_resize(mtask_queue *queue, size_t capacity) {
+    void *items = queue->items;
+    void *order = queue->order;
+    void *stamps = queue->stamps;
+    bool done = mtask__array_resize(&items, capacity, queue->item_size);
+    if (done && queue->kind == MTASK_PRIORITY)
+        done = capacity < UINT32_MAX &&
+               mtask__array_resize(&order, capacity, sizeof *queue->order) &&
+               mtask__array_resize(&stamps, capacity, sizeof *queue->stamps);
+    queue->items = (unsigned char *)items;
+    queue->order = (uint32_t *)order;
+    queue->stamps = (uint32_t *)stamps;
+    return done;
+}
+
+static void mtask__queue_set_capacity(mtask_queue *queue, size_t capacity) {
+    queue->capacity = capacity;
+    queue->bytes = capacity * queue->item_size;
+}
+
+/* Makes the slots from `first` on free ones. */
+static void mtask__queue_clear_slots(mtask_queue *queue, size_t first) {
+    if (queue->kind != MTASK_PRIORITY)
+        return;
+    for (size_t slot = first; slot < queue->capacity; slot++) {
+        queue->order[slot] = (uint32_t)slot;
+        queue->stamps[slot] = 0;
+    }
+}
+
+/* Doubles a full queue. What lay in front of the oldest item of a FIFO, because the ring had wrapped
+   around, follows the others now. */
+static bool mtask__queue_grow(mtask_queue *queue) {
+    mtask__queue_side *tail = &queue->core->tail;
+    size_t old = queue->capacity;
+    size_t old_bytes = queue->bytes;
+    if (!mtask__queue_resize(queue, 2 * old))
+        return false;
+    mtask__queue_set_capacity(queue, 2 * old);
+    mtask__queue_clear_slots(queue, old);
+    if (queue->kind == MTASK_FIFO) {
+        memcpy(queue->items + old_bytes, queue->items, tail->offset);
+        tail->offset += old_bytes;
+    }
+    return true;
+}
+
+/* Gives the memory of a queue back that has become empty after it had grown large. */
+static void mtask__queue_shrink(mtask_queue *queue) {
+    (void)mtask__queue_resize(queue, MTASK__QUEUE_FIRST); /* an array may stay larger: no harm */
+    mtask__queue_set_capacity(queue, MTASK__QUEUE_FIRST);
+    queue->core->tail.offset = queue->core->head.offset = 0;
+    mtask__queue_clear_slots(queue, 0);
+}
+
+/* ---- >>queue-move: put and get ---- */
+
+/* A put or get under way. */
+typedef struct mtask__queue_move {
+    unsigned char *items; /* what is left to be moved */
+    size_t count;
+    size_t moved; /* so far */
+    bool slept;   /* it owes a mtask__gate_pass */
+} mtask__queue_move;
+
+/* How many places there are, if `wanted` are wanted, at the tail, which is locked and stands at
+   `tail`. */
+MTASK__QUEUE_INLINE size_t mtask__queue_room(mtask_queue *queue, size_t tail, size_t wanted) {
+    mtask__queue_core *core = queue->core;
+    size_t room = queue->capacity - mtask__queue_distance(queue, core->tail.seen, tail);
+    if (MTASK__LIKELY(room >= wanted))
+        return room;
+    /* acquire: pairs with mtask__side_unlock; the places it tells of have been copied out */
+    core->tail.seen = mtask__queue_count(mtask__load(&core->head.word, ACQUIRE));
+    return queue->capacity - mtask__queue_distance(queue, core->tail.seen, tail);
+}
+
+/* How many items there are, if `wanted` are wanted, at the head, which is locked and stands at
+   `head`. If there are none, *closed receives whether no more can come. */
+MTASK__QUEUE_INLINE size_t mtask__queue_stock(mtask_queue *queue, size_t head, size_t wanted,
+                                              bool *closed) {
+    mtask__queue_core *core = queue->core;
+    size_t stock = mtask__queue_distance(queue, head, core->head.seen);
+    size_t word;
+    if (MTASK__LIKELY(stock >= wanted))
+        return stock;
+    /* acquire: pairs with mtask__side_unlock; the items it tells of have been copied in */
+    word = mtask__load(&core->tail.word, ACQUIRE);
+    core->head.seen = mtask__queue_count(word);
+    *closed = (word & MTASK__QUEUE_CLOSED) != 0;
+    return mtask__queue_distance(queue, head, core->head.seen);
+}
+
+MTASK__QUEUE_INLINE void mtask__queue_copy_in(mtask_queue *queue, size_t tail,
+                                              const unsigned char *items, size_t n) {
+    size_t size;
+    if (MTASK__LIKELY(queue->kind == MTASK_FIFO)) {
+        mtask__ring_put(queue, items, n);
+        return;
+    }
+    size = mtask__queue_distance(
+        queue, mtask__queue_count(mtask__load(&queue->core->head.word, RELAXED)), tail);
+    if (queue->kind == MTASK_LIFO)
+        memcpy(mtask__queue_slot(queue, size), items, n * queue->item_size);
+    else
+        for (size_t i = 0; i < n; i++)
+            mtask__queue_heap_put(queue, size + i, items + i * queue->item_size);
+}
+
+/* Where the item lies that comes next, of `size`. */
+MTASK__QUEUE_INLINE void *mtask__queue_next(const mtask_queue *queue, size_t size) {
+    if (queue->kind == MTASK_FIFO)
+        return queue->items + queue->core->head.offset;
+    return mtask__queue_slot(queue, queue->kind == MTASK_LIFO ? size - 1 : queue->order[0]);
+}
+
+/* Forgets the item that comes next, of `size`. */
+static void mtask__queue_drop(mtask_queue *queue, size_t size) {
+    mtask__queue_side *head = &queue->core->head;
+    if (queue->kind == MTASK_PRIORITY)
+        mtask__queue_heap_drop(queue, size);
+    else if (queue->kind == MTASK_FIFO)
+        head->offset =
+            head->offset + queue->item_size == queue->bytes ? 0 : head->offset + queue->item_size;
+}
+
+MTASK__QUEUE_INLINE void mtask__queue_copy_out(mtask_queue *queue, size_t size,
+                                               unsigned char *items, size_t n) {
+    if (MTASK__LIKELY(queue->kind == MTASK_FIFO)) {
+        mtask__ring_get(queue, items, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        mtask__queue_copy(items + i * queue->item_size, mtask__queue_next(queue, size - i),
+                          queue->item_size);
+        mtask__queue_drop(queue, size - i);
+    }
+}
+
+/* Opens the gate for those at the other end, who get `n`; publishes `word`, and with it unlocks;
+   wakes. Nothing of a private queue is touched after that. */
+MTASK__QUEUE_INLINE void mtask__queue_publish(mtask_queue *queue, mtask_queue_op op,
+                                              mtask__queue_side *side, size_t word, size_t n,
+                                              bool slept) {
+    mtask__queue_gate *own = mtask__queue_gate_of(queue, op);
+    mtask__queue_gate *other = mtask__queue_gate_of(queue, op == MTASK_GET ? MTASK_PUT : MTASK_GET);
+    int flags = queue->shared ? MTASK_SHARED : 0;
+    int pass = MTASK__UNLIKELY(slept) ? mtask__gate_pass(queue, op, n, true) : 0;
+    int wake = 0;
+    if (MTASK__LIKELY(!flags))
+        wake = mtask__gate_open(queue, other, n);
+    mtask__side_unlock(queue, side, word);
+    if (MTASK__UNLIKELY(flags))
+        wake = mtask__gate_open(queue, other, n);
+    if (MTASK__UNLIKELY(wake > 0))
+        mtask__wake(&other->word, wake, flags);
+    if (MTASK__UNLIKELY(pass > 0))
+        mtask__wake(&own->word, pass, flags);
+}
+
+/* Puts what there is room for, with the tail locked, and unlocks it. MTASK_OK: at least one. */
+MTASK__QUEUE_INLINE mtask_status mtask__queue_put_locked(mtask_queue *queue, size_t word,
+                                                         mtask__queue_move *move) {
+    mtask__queue_side *side = &queue->core->tail;
+    size_t tail = mtask__queue_count(word);
+    size_t n = move->count;
+    size_t room;
+    mtask_status status = MTASK_FULL;
+    if (MTASK__UNLIKELY((word & MTASK__QUEUE_CLOSED) != 0)) {
+        mtask__side_unlock(queue, side, word);
+        return MTASK_CLOSED;
+    }
+    room = mtask__queue_room(queue, tail, n);
+    if (MTASK__UNLIKELY(room == 0 && queue->unbounded)) {
+        if (mtask__queue_grow(queue))
+            room = queue->capacity / 2;
+        else
+            status = MTASK_NOMEM;
+    }
+    if (room == 0) {
+        mtask__side_unlock(queue, side, word);
+        return status;
+    }
+    n = n < room ? n : room;
+    move->moved += n;
+    move->count -= n;
+    mtask__queue_copy_in(queue, tail, move->items, n);
+    move->items += n * queue->item_size;
+    mtask__queue_publish(queue, MTASK_PUT, side, mtask__queue_advance(queue, word, n), n,
+                         move->slept);
+    return MTASK_OK;
+}
+
+/* Gets what there is, with the lock of the head's end held, and unlocks it. MTASK_OK: at least
+   one. */
+MTASK__QUEUE_INLINE mtask_status mtask__queue_get_locked(mtask_queue *queue, size_t word,
+                                                         mtask__queue_move *move) {
+    mtask__queue_side *side = queue->get_side;
+    mtask__queue_side *head = &queue->core->head;
+    size_t counted = side == head ? word : mtask__load(&head->word, RELAXED); /* the lock orders */
+    size_t n = move->count;
+    bool closed = (word & MTASK__QUEUE_CLOSED) != 0; /* if it is the tail's word */
+    size_t stock = side == head ? mtask__queue_stock(queue, mtask__queue_count(counted), n, &closed)
+                                : mtask__queue_distance(queue, mtask__queue_count(counted),
+                                                        mtask__queue_count(word));
+    if (stock == 0) {
+        mtask__side_unlock(queue, side, word);
+        return closed ? MTASK_CLOSED : MTASK_EMPTY;
+    }
+    n = n < stock ? n : stock;
+    move->moved += n;
+    move->count -= n;
+    mtask__queue_copy_out(queue, stock, move->items, n);
+    counted = mtask__queue_advance(queue, counted, n);
+    if (side != head) {
+        mtask__store(&head->word, counted, SEQ_CST); /* as in mtask__side_unlock */
+        if (MTASK__UNLIKELY(queue->unbounded && n == stock && queue->capacity > MTASK__QUEUE_LARGE))
+            mtask__queue_shrink(queue);
+    }
+    mtask__queue_publish(queue, MTASK_GET, side, side == head ? counted : word, n, move->slept);
+    return MTASK_OK;
+}
+
+static void mtask__queue_unsignal(mtask_queue *queue);
+
+/* One try. MTASK_FULL, MTASK_EMPTY: it has to wait, or `deadline` passed while the end was locked. */
+static mtask_status mtask__queue_try(mtask_queue *queue, mtask_queue_op op, mtask__queue_move *move,
+                                     int64_t deadline) {
+    mtask__queue_side *side = op == MTASK_GET ? queue->get_side : &queue->core->tail;
+    size_t word;
+    mtask_status status = mtask__side_lock(queue, side, deadline, &word);
+    if (status == MTASK_TIMEOUT)
+        return op == MTASK_GET ? MTASK_EMPTY : MTASK_FULL;
+    if (status != MTASK_OK)
+        return status;
+    if (op == MTASK_PUT)
+        return mtask__queue_put_locked(queue, word, move);
+    status = mtask__queue_get_locked(queue, word, move);
+    if (status == MTASK_EMPTY)
+        mtask__queue_unsignal(queue);
+    return status;
+}
+
+/* Most turns of the loop that looks whether sleeping can be spared; each pauses twice as long. */
+# ifndef MTASK_QUEUE_SPIN
+#  define MTASK_QUEUE_SPIN 7
+# endif
+
+static bool mtask__queue_spin(mtask_queue *queue, mtask_queue_op op) {
+    for (unsigned turn = 0; turn < MTASK_QUEUE_SPIN && mtask__spin(turn); turn++)
+        if (mtask__queue_is_ready(queue, op))
+            return true;
+    return mtask__queue_is_ready(queue, op);
+}
+
+/* Waits until it is worth trying again. *turn counts how often it was in vain. */
+static mtask_status mtask__queue_wait(mtask_queue *queue, mtask_queue_op op, int64_t deadline,
+                                      mtask__queue_move *move, unsigned *turn) {
+    if (mtask__queue_spin(queue, op)) {
+        mtask__backoff(turn); /* the other end may be locked by one who does not run */
+        return *turn > 16 && deadline != MTASK_FOREVER && mtask_now() >= deadline ? MTASK_TIMEOUT
+                                                                                  : MTASK_OK;
+    }
+    *turn = 0;
+    move->slept = true;
+    return mtask__gate_sleep(queue, op, deadline);
+}
+
+/* Moves what `move` says, until the timeout ends: for a put all, for a get at least one. Whoever
+   has been waiting tries once more before it gives up. */
+static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_move_all(mtask_queue *queue,
+                                                                mtask_queue_op op,
+                                                                mtask__queue_move *move,
+                                                                int64_t timeout) {
+    mtask_status would_wait = op == MTASK_GET ? MTASK_EMPTY : MTASK_FULL;
+    mtask_status waited = MTASK_OK;
+    unsigned turn = 0;
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    if (status != MTASK_OK)
+        return status;
+    for (;;) {
+        status = mtask__queue_try(queue, op, move, deadline);
+        if (status == MTASK_OK && (op == MTASK_GET || move->count == 0))
+            return MTASK_OK;
+        if (status == MTASK_OK) {
+            move->slept = false; /* the pass has been made */
+            continue;
+        }
+        if (status != would_wait || deadline == 0 || waited != MTASK_OK)
+            break;
+        waited = mtask__queue_wait(queue, op, deadline, move, &turn);
+    }
+    if (move->slept)
+        mtask__gate_wake(queue, mtask__queue_gate_of(queue, op),
+                         mtask__gate_pass(queue, op, 0, false));
+    return status == would_wait && waited != MTASK_OK && waited != MTASK_TIMEOUT ? waited : status;
+}
+
+/* Whether a queue has been initialised. */
+MTASK__QUEUE_INLINE bool mtask__queue_is_live(const mtask_queue *queue) {
+    return queue != NULL && queue->core != NULL;
+}
+
+/* The first try of a put or get, without waiting for anything; the rest is slower anyway. */
+MTASK__QUEUE_INLINE mtask_status mtask__queue_do(mtask_queue *queue, mtask_queue_op op,
+                                                 mtask__queue_move *move, int64_t timeout) {
+    mtask_status status = MTASK_FULL;
+    size_t word;
+    if (!mtask__queue_is_live(queue) || move->items == NULL || timeout < 0)
+        return MTASK_INVALID;
+    if (MTASK__UNLIKELY(queue->shared))
+        return mtask__queue_move_all(queue, op, move, timeout);
+    if (op == MTASK_PUT && MTASK__LIKELY(mtask__side_try(&queue->core->tail, &word)))
+        status = mtask__queue_put_locked(queue, word, move);
+    if (op == MTASK_GET && MTASK__LIKELY(mtask__side_try(queue->get_side, &word)))
+        status = mtask__queue_get_locked(queue, word, move);
+    if (MTASK__LIKELY(status == MTASK_OK && (op == MTASK_GET || move->count == 0)))
+        return MTASK_OK;
+    if (status == MTASK_CLOSED || status == MTASK_NOMEM)
+        return status;
+    return mtask__queue_move_all(queue, op, move, timeout);
+}
+
+MTASK_API mtask_status mtask_queue_put(mtask_queue *queue, const void *item, int64_t timeout) {
+    mtask__queue_move move = {(unsigned char *)(uintptr_t)item, 1, 0, false};
+    return mtask__queue_do(queue, MTASK_PUT, &move, timeout);
+}
+
+MTASK_API mtask_status mtask_queue_get(mtask_queue *queue, void *item, int64_t timeout) {
+    mtask__queue_move move = {(unsigned char *)item, 1, 0, false};
+    return mtask__queue_do(queue, MTASK_GET, &move, timeout);
+}
+
+static mtask_status mtask__queue_do_many(mtask_queue *queue, mtask_queue_op op, const void *items,
+                                         size_t count, size_t *moved, int64_t timeout) {
+    mtask__queue_move move = {(unsigned char *)(uintptr_t)items, count, 0, false};
+    mtask_status status = MTASK_OK;
+    if (count > 0)
+        status = mtask__queue_do(queue, op, &move, timeout);
+    else if (!mtask__queue_is_live(queue) || timeout < 0)
+        status = MTASK_INVALID;
+    if (moved != NULL)
+        *moved = move.moved;
+    return status;
+}
+
+MTASK_API mtask_status mtask_queue_put_many(mtask_queue *queue, const void *items, size_t count,
+                                            size_t *moved, int64_t timeout) {
+    return mtask__queue_do_many(queue, MTASK_PUT, items, count, moved, timeout);
+}
+
+MTASK_API mtask_status mtask_queue_get_many(mtask_queue *queue, void *items, size_t count,
+                                            size_t *moved, int64_t timeout) {
+    return mtask__queue_do_many(queue, MTASK_GET, items, count, moved, timeout);
+}
+
+MTASK_API mtask_status mtask_queue_peek(mtask_queue *queue, void *item) {
+    mtask_status status;
+    size_t word;
+    size_t tail;
+    size_t stock;
+    if (!mtask__queue_is_live(queue) || item == NULL)
+        return MTASK_INVALID;
+    status = mtask__side_lock(queue, queue->get_side, 0, &word);
+    if (status != MTASK_OK)
+        return status;
+    tail = mtask__load(&queue->core->tail.word, SEQ_CST);
+    stock = mtask__queue_distance(queue,
+                                  mtask__queue_count(mtask__load(&queue->core->head.word, RELAXED)),
+                                  mtask__queue_count(tail)); /* relaxed: the head is locked */
+    if (stock != 0)
+        mtask__queue_copy(item, mtask__queue_next(queue, stock), queue->item_size);
+    else
+        status = (tail & MTASK__QUEUE_CLOSED) != 0 ? MTASK_CLOSED : MTASK_EMPTY;
+    mtask__side_unlock(queue, queue->get_side, word);
+    return status;
+}
+
+/* The head is read on both sides of the tail: if it did not move, the two belong together. (It
+   could have gone around `span` in between, which takes a year.) */
+MTASK_API size_t mtask_queue_size(const mtask_queue *queue) {
+    size_t head;
+    size_t tail;
+    size_t again;
+    if (!mtask__queue_is_live(queue))
+        return 0;
+    again = mtask__queue_count(mtask__load(&queue->core->head.word, SEQ_CST));
+    do {
+        head = again;
+        tail = mtask__queue_count(mtask__load(&queue->core->tail.word, SEQ_CST));
+        again = mtask__queue_count(mtask__load(&queue->core->head.word, SEQ_CST));
+    } while (head != again);
+    return mtask__queue_distance(queue, head, tail);
+}
+
+MTASK_API bool mtask_queue_is_empty(const mtask_queue *queue) {
+    return mtask_queue_size(queue) == 0;
+}
+
+MTASK_API bool mtask_queue_is_full(const mtask_queue *queue) {
+    return mtask__queue_is_live(queue) && !queue->unbounded &&
+           mtask_queue_size(queue) == queue->capacity;
+}
+
+MTASK_API bool mtask_queue_is_closed(const mtask_queue *queue) {
+    return mtask__queue_is_live(queue) &&
+           (mtask__load(&queue->core->tail.word, SEQ_CST) & MTASK__QUEUE_CLOSED) != 0;
+}
+
+/* Publishes CLOSED, and wakes all. */
+static void mtask__queue_close_locked(mtask_queue *queue, size_t word) {
+    mtask__queue_gate *filled = &queue->core->filled;
+    mtask__queue_gate *freed = &queue->core->freed;
+    mtask__queue_side *tail = &queue->core->tail;
+    int flags = queue->shared ? MTASK_SHARED : 0;
+    int getters = 0;
+    int putters = 0;
+    if (flags != 0) /* first: it has no LOCKED to see (see >>queue-gate) */
+        mtask__store(&tail->word, word | MTASK__QUEUE_CLOSED, SEQ_CST);
+    getters = mtask__gate_open(queue, filled, SIZE_MAX);
+    putters = mtask__gate_open(queue, freed, SIZE_MAX);
+    mtask__side_unlock(queue, tail, word | MTASK__QUEUE_CLOSED);
+    if (getters > 0)
+        mtask__wake(&filled->word, getters, flags);
+    if (putters > 0)
+        mtask__wake(&freed->word, putters, flags);
+}
+
+MTASK_API mtask_status mtask_queue_close(mtask_queue *queue) {
+    mtask_status status;
+    size_t word;
+    if (!mtask__queue_is_live(queue))
+        return MTASK_INVALID;
+    status = mtask__side_lock(queue, &queue->core->tail, 0, &word);
+    if (status != MTASK_OK)
+        return status;
+    if ((word & MTASK__QUEUE_CLOSED) != 0)
+        mtask__side_unlock(queue, &queue->core->tail, word);
+    else
+        mtask__queue_close_locked(queue, word);
+    return MTASK_OK;
+}
+
+/* ---- >>queue-done: task_done and join ---- */
+
+/* Why join misses no end: `done` holds the flag of the joiners beside the count, so the change to
+   the last item sees it; and a joiner sleeps only while the word's lower half is as it was. The
+   count returns to a value only after 2^31 items. */
+
+/* The half of `done` that futexes can wait on. */
+static mtask_word *mtask__queue_done_word(mtask_queue *queue) {
+# if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return &queue->core->done.half[sizeof(size_t) / sizeof(mtask_word) - 1];
+# else
+    return &queue->core->done.half[0];
+# endif
+}
+
+MTASK_API size_t mtask_queue_unfinished(const mtask_queue *queue) {
+    size_t done;
+    if (!mtask__queue_is_live(queue))
+        return 0;
+    done = mtask__load(&queue->core->done.word, SEQ_CST) >> 1;
+    return mtask__queue_distance(queue, done,
+                                 mtask__queue_count(mtask__load(&queue->core->tail.word, SEQ_CST)));
+}
+
+/* Counts `n` more as done, or as many as there are if `clamp`; false: there are not so many. */
+static bool mtask__queue_finish(mtask_queue *queue, size_t n, bool clamp) {
+    size_t *done = &queue->core->done.word;
+    mtask_word *address = mtask__queue_done_word(queue);
+    int flags = queue->shared ? MTASK_SHARED : 0;
+    size_t word = mtask__load(done, SEQ_CST);
+    size_t next;
+    size_t left;
+    do {
+        size_t tail = mtask__queue_count(mtask__load(&queue->core->tail.word, SEQ_CST));
+        left = mtask__queue_distance(queue, word >> 1, tail);
+        if (left < n && !clamp)
+            return false;
+        n = left < n ? left : n;
+        next = (word >> 1) + n;
+        next = (next >= queue->span ? next - queue->span : next) << 1;
+        next |= left > n ? word & 1 : 0;
+    } while (!mtask__cas(done, &word, next, SEQ_CST));
+    if (left == n && (word & 1) != 0) /* from here on only the address */
+        mtask__wake(address, INT_MAX, flags);
+    return true;
+}
+
+MTASK_API mtask_status mtask_queue_task_done(mtask_queue *queue) {
+    if (!mtask__queue_is_live(queue))
+        return MTASK_INVALID;
+    return mtask__queue_finish(queue, 1, false) ? MTASK_OK : MTASK_OVERFLOW;
+}
+
+MTASK_API mtask_status mtask_queue_join(mtask_queue *queue, int64_t timeout) {
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    if (!mtask__queue_is_live(queue))
+        return MTASK_INVALID;
+    while (mtask_queue_unfinished(queue) != 0) {
+        size_t word = mtask__load(&queue->core->done.word, SEQ_CST);
+        if (status == MTASK_OK && deadline == 0)
+            status = MTASK_TIMEOUT;
+        if (status != MTASK_OK)
+            return status;
+        if ((word & 1) == 0 && !mtask__cas(&queue->core->done.word, &word, word | 1, SEQ_CST))
+            continue;
+        if (mtask_queue_unfinished(queue) != 0)
+            status = mtask__wait(mtask__queue_done_word(queue), (mtask_word)(word | 1), deadline,
+                                 queue->shared ? MTASK_SHARED : 0);
+    }
+    return timeout < 0 ? MTASK_INVALID : MTASK_OK;
+}
+
+/* Throws the first of `stock` items away, and counts it as taken at once: if fn ends the process,
+   what has been thrown away does not come back. */
+static void mtask__queue_discard_one(mtask_queue *queue, size_t stock,
+                                     void (*fn)(void *item, void *ctx), void *ctx) {
+    mtask__queue_side *head = &queue->core->head;
+    size_t word = mtask__load(&head->word, RELAXED); /* the lock orders it */
+    size_t locked = word & MTASK__QUEUE_LOCKED;
+    if (fn != NULL)
+        fn(mtask__queue_next(queue, stock), ctx);
+    mtask__queue_drop(queue, stock);
+    mtask__store(&head->word, mtask__queue_advance(queue, word, 1) | locked, SEQ_CST);
+}
+
+MTASK_API mtask_status mtask_queue_discard(mtask_queue *queue, void (*fn)(void *item, void *ctx),
+                                           void *ctx, size_t *discarded) {
+    mtask__queue_side *side;
+    mtask_status status;
+    size_t word;
+    size_t n;
+    if (discarded != NULL)
+        *discarded = 0;
+    if (!mtask__queue_is_live(queue))
+        return MTASK_INVALID;
+    side = queue->get_side;
+    status = mtask__side_lock(queue, side, 0, &word);
+    if (status != MTASK_OK)
+        return status;
+    n = mtask__queue_amount(queue, MTASK_GET);
+    for (size_t stock = n; stock > 0; stock--)
+        mtask__queue_discard_one(queue, stock, fn, ctx);
+    if (!mtask__queue_is_one(queue))
+        word = mtask__load(&side->word, RELAXED) & ~(size_t)MTASK__QUEUE_LOCKED;
+    if (n == 0) {
+        mtask__side_unlock(queue, side, word);
+        return MTASK_OK;
+    }
+    mtask__queue_publish(queue, MTASK_GET, side, word, n, false);
+    mtask__queue_finish(queue, n, true);
+    if (discarded != NULL)
+        *discarded = n;
+    return MTASK_OK;
+}
+
+/* ---- >>queue-listen: select, and the descriptor ---- */
+
+/* A select links a listener into the gate of each of its cases, then looks at all once more, and
+   sleeps on its signal. Whoever opens a gate with LISTENERS fires the oldest that has not been fired
+   yet, for each item or place one. A select that leaves passes on what it was told and did not
+   take. Why no wake-up is lost: as in >>queue-gate, with LISTENERS for WAITERS, and the count of the
+   signal for the word: it is reset before the last look. */
+
+static mtask_queue_case *mtask__case_of(mtask__listener *listener) {
+    return (mtask_queue_case *)(void *)((unsigned char *)listener -
+                                        offsetof(mtask_queue_case, listener));
+}
+
+/* Listeners are linked at the front, so the oldest is the last. */
+static mtask_queue_case *mtask__gate_oldest(mtask__queue_gate *gate) {
+    mtask_queue_case *oldest = NULL;
+    for (mtask__listener *listener = gate->listeners; listener != NULL; listener = listener->next)
+        if (!mtask__case_of(listener)->fired)
+            oldest = mtask__case_of(listener);
+    return oldest;
+}
+
+/* Makes the descriptor readable. The look at `signaled` is sequentially consistent, after the lock
+   of the tail; mtask__queue_unsignal clears it and then looks at the tail: so one sees the other. */
+static void mtask__queue_signal(mtask_queue *queue) {
+    mtask__queue_core *core = queue->core;
+    if (mtask__load(&core->signaled, SEQ_CST) != 0)
+        return;
+    mtask__lock(&core->listen_lock);
+    if (mtask__exchange(&core->signaled, 1, SEQ_CST) == 0)
+        mtask__os_notifier_set(core->notifier);
+    mtask__unlock(&core->listen_lock);
+}
+
+/* A get found the queue empty: the descriptor must not stay readable, unless items come just now. */
+static void mtask__queue_unsignal(mtask_queue *queue) {
+    mtask__queue_core *core = queue->core;
+    if (mtask__load(&core->signaled, SEQ_CST) == 0)
+        return;
+    mtask__lock(&core->listen_lock);
+    if (mtask__load(&core->signaled, RELAXED) != 0 && !mtask__queue_is_ready(queue, MTASK_GET)) {
+        mtask__os_notifier_clear(core->notifier);
+        mtask__store(&core->signaled, 0, SEQ_CST);
+        if (mtask__queue_is_ready(queue, MTASK_GET)) {
+            mtask__store(&core->signaled, 1, SEQ_CST);
+            mtask__os_notifier_set(core->notifier);
+        }
+    }
+    mtask__unlock(&core->listen_lock);
+}
+
+static void mtask__gate_tell(mtask_queue *queue, mtask__queue_gate *gate, mtask_word word,
+                             size_t n) {
+    mtask_queue_case *oldest;
+    if ((word & MTASK__GATE_LISTENERS) != 0) {
+        mtask__lock(&queue->core->listen_lock);
+        for (; n > 0 && (oldest = mtask__gate_oldest(gate)) != NULL; n--) {
+            oldest->fired = true;
+            mtask__signal_fire(oldest->listener.signal, false);
+        }
+        mtask__unlock(&queue->core->listen_lock);
+    }
+    if ((word & MTASK__GATE_WATCHED) != 0)
+        mtask__queue_signal(queue);
+}
+
+MTASK_API mtask_status mtask_queue_pollfd(mtask_queue *queue, int *fd) {
+    mtask_status status = MTASK_OK;
+    mtask__queue_core *core;
+    if (!mtask__queue_is_live(queue) || fd == NULL)
+        return MTASK_INVALID;
+    if (queue->shared)
+        return MTASK_UNSUPPORTED;
+    core = queue->core;
+    mtask__lock(&core->listen_lock);
+    if ((mtask__load(&core->filled.word, RELAXED) & MTASK__GATE_WATCHED) == 0) {
+        status = mtask__os_notifier_open(core->notifier);
+        if (status == MTASK_OK)
+            mtask__or(&core->filled.word, MTASK__GATE_WATCHED, SEQ_CST);
+    }
+    mtask__unlock(&core->listen_lock);
+    if (status != MTASK_OK)
+        return status;
+    if (mtask__queue_is_ready(queue, MTASK_GET)) /* after the flag: as a last look before sleep */
+        mtask__queue_signal(queue);
+    *fd = core->notifier[0];
+    return MTASK_OK;
+}
+
+static bool mtask__case_is_open(const mtask_queue_case *one) {
+    return one->queue != NULL && mtask__queue_is_live(one->queue);
+}
+
+static mtask__queue_gate *mtask__case_gate(const mtask_queue_case *one) {
+    return mtask__queue_gate_of(one->queue, one->op);
+}
+
+/* The index of one case that is worth trying, each with the same chance (reservoir sampling), or
+   n. */
+static size_t mtask__select_pick(const mtask_queue_case *cases, size_t n, uint32_t *random) {
+    size_t picked = n;
+    uint32_t ready = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!mtask__case_is_open(&cases[i]) || !mtask__queue_is_ready(cases[i].queue, cases[i].op))
+            continue;
+        *random ^= *random << 13; /* Marsaglia's xorshift, 2003 */
+        *random ^= *random >> 17;
+        *random ^= *random << 5;
+        if (((uint64_t)*random * ++ready) >> 32 == 0)
+            picked = i;
+    }
+    return picked;
+}
+
+/* Links the cases (those of shared queues are only looked at), or tells that all were reset. */
+static void mtask__select_link(mtask_queue_case *cases, size_t n, mtask__signal *signal,
+                               bool linked) {
+    mtask__store(&signal->fired, 0, SEQ_CST);
+    for (size_t i = 0; i < n; i++) {
+        mtask_queue_case *one = &cases[i];
+        if (!mtask__case_is_open(one) || one->queue->shared)
+            continue;
+        mtask__lock(&one->queue->core->listen_lock);
+        one->fired = false;
+        if (!linked) {
+            one->listener.signal = signal;
+            mtask__listener_link(&mtask__case_gate(one)->listeners, &one->listener);
+            mtask__or(&mtask__case_gate(one)->word, MTASK__GATE_LISTENERS, SEQ_CST);
+        }
+        mtask__unlock(&one->queue->core->listen_lock);
+    }
+}
+
+/* Unlinks the cases; what another than the `taken` was told, somebody else must hear. */
+static void mtask__select_unlink(mtask_queue_case *cases, size_t n, size_t taken) {
+    for (size_t i = 0; i < n; i++) {
+        mtask_queue_case *one = &cases[i];
+        mtask__queue_gate *gate;
+        bool fired;
+        if (!mtask__case_is_open(one) || one->queue->shared)
+            continue;
+        gate = mtask__case_gate(one);
+        mtask__lock(&one->queue->core->listen_lock);
+        mtask__listener_unlink(&gate->listeners, &one->listener);
+        if (gate->listeners == NULL)
+            mtask__and(&gate->word, ~(mtask_word)MTASK__GATE_LISTENERS, SEQ_CST);
+        fired = one->fired;
+        mtask__unlock(&one->queue->core->listen_lock);
+        if (fired && i != taken && mtask__queue_is_ready(one->queue, one->op))
+            mtask__gate_wake(one->queue, gate, mtask__gate_open(one->queue, gate, 1));
+    }
+}
+
+static mtask_status mtask__select_check(const mtask_queue_case *cases, size_t n, int64_t timeout,
+                                        bool *shared) {
+    size_t open = 0;
+    *shared = false;
+    if (timeout < 0 || (cases == NULL && n > 0))
+        return MTASK_INVALID;
+    for (size_t i = 0; i < n; i++) {
+        if (cases[i].queue == NULL)
+            continue;
+        if (cases[i].queue->core == NULL || cases[i].item == NULL ||
+            (cases[i].op != MTASK_GET && cases[i].op != MTASK_PUT))
+            return MTASK_INVALID;
+        open++;
+        *shared = *shared || cases[i].queue->shared;
+    }
+    return open == 0 && timeout == MTASK_FOREVER ? MTASK_INVALID : MTASK_OK;
+}
+
+/* Waits to be told of a case; shared queues cannot tell, so with one of those *nap at most, which
+   doubles up to 10 ms. */
+static mtask_status mtask__select_wait(mtask__signal *signal, int64_t deadline, bool shared,
+                                       int64_t *nap) {
+    mtask_status status;
+    int64_t end = deadline;
+    if (shared) {
+        int64_t next = mtask_now() + *nap;
+        end = next < deadline ? next : deadline;
+        *nap = *nap < MTASK_MS(5) ? 2 * *nap : MTASK_MS(10);
+    }
+    status = mtask__signal_wait(signal, end);
+    return status == MTASK_TIMEOUT && end != deadline ? MTASK_OK : status;
+}
+
+static uint32_t mtask__select_seed(void) {
+    static mtask_word calls;
+    return (mtask__add(&calls, 1, RELAXED) * 0x9e3779b1u) | 1; /* only that they differ counts */
+}
+
+/* The loop of a select: try what is ready; if nothing is, link, look again, sleep, look again. */
+static mtask_status mtask__select_run(mtask_queue_case *cases, size_t n, size_t *taken,
+                                      int64_t deadline, bool shared) {
+    mtask__signal signal = {0, 1};
+    mtask_status waited = MTASK_OK;
+    mtask_status status = MTASK_TIMEOUT;
+    uint32_t random = mtask__select_seed();
+    int64_t nap = MTASK_US(50);
+    unsigned turn = 0;
+    bool linked = false;
+    for (;;) {
+        size_t i = mtask__select_pick(cases, n, &random);
+        if (i < n) {
+            mtask__queue_move move = {(unsigned char *)cases[i].item, 1, 0, false};
+            status = mtask__queue_do(cases[i].queue, cases[i].op, &move, MTASK_NOWAIT);
+            if (status != MTASK_EMPTY && status != MTASK_FULL) {
+                *taken = i;
+                break;
+            }
+            mtask__backoff(&turn); /* the other end is at work, or somebody was faster */
+            status = MTASK_TIMEOUT;
+            if (turn <= 16 || deadline == MTASK_FOREVER || mtask_now() < deadline)
+                continue;
+        }
+        if (deadline == 0 || waited != MTASK_OK)
+            break;
+        if (linked && mtask__load(&signal.fired, SEQ_CST) == 0) {
+            waited = mtask__select_wait(&signal, deadline, shared, &nap);
+            turn = 0;
+        }
+        mtask__select_link(cases, n, &signal, linked);
+        linked = true;
+    }
+    if (linked)
+        mtask__select_unlink(cases, n, *taken);
+    return *taken < n || waited == MTASK_OK ? status : waited;
+}
+
+MTASK_API mtask_status mtask_queue_select(mtask_queue_case *cases, size_t n, size_t *fired,
+                                          int64_t timeout) {
+    bool shared;
+    size_t taken = n;
+    int64_t deadline;
+    mtask_status status = mtask__select_check(cases, n, timeout, &shared);
+    if (status == MTASK_OK)
+        status = mtask__deadline(timeout, &deadline);
+    if (status == MTASK_OK)
+        status = mtask__select_run(cases, n, &taken, deadline, shared);
+    if (fired != NULL)
+        *fired = taken;
+    return status;
+}
+
+/* ---- >>queue-make: init, attach, deinit ---- */
+
+# define MTASK__QUEUE_MAGIC ((mtask_word)0x6d710200 + (mtask_word)sizeof(size_t))
+# define MTASK__QUEUE_MOST  ((SIZE_MAX >> MTASK__QUEUE_BITS) / 2)
+
+/* The bytes of the slots of a bounded queue, and what lies behind them; 0: too many. */
+static size_t mtask__queue_slot_bytes(mtask_queue_kind kind, size_t capacity, size_t item_size) {
+    size_t most = PTRDIFF_MAX - MTASK__QUEUE_CORE_SIZE - 2 * MTASK_QUEUE_ALIGN;
+    size_t each = item_size + (kind == MTASK_PRIORITY ? 2 * sizeof(uint32_t) : 0);
+    size_t bytes;
+    if (each < item_size || capacity > most / each || capacity > MTASK__QUEUE_MOST ||
+        (kind == MTASK_PRIORITY && capacity >= UINT32_MAX))
+        return 0;
+    bytes = capacity * item_size;
+    if (kind == MTASK_PRIORITY)
+        bytes = (bytes + 3) / 4 * 4 + capacity * 2 * sizeof(uint32_t);
+    return bytes;
+}
+
+static mtask_status mtask__queue_check(const mtask_queue_desc *desc) {
+    bool priority = desc->kind == MTASK_PRIORITY;
+    bool unbounded = desc->capacity == MTASK_UNBOUNDED;
+    bool shared = (desc->flags & MTASK_SHARED) != 0;
+    if ((desc->kind != MTASK_FIFO && desc->kind != MTASK_LIFO && !priority) ||
+        (desc->flags & ~MTASK_SHARED) != 0 || desc->capacity == 0 || desc->item_size == 0 ||
+        priority != (desc->compare != NULL))
+        return MTASK_INVALID;
+    if (desc->storage == NULL ? shared : unbounded || (uintptr_t)desc->storage % MTASK_QUEUE_ALIGN)
+        return MTASK_INVALID;
+    if (unbounded && shared)
+        return MTASK_INVALID;
+    if (unbounded)
+        return MTASK__HAS_STB_DS ? MTASK_OK : MTASK_UNSUPPORTED;
+    if (mtask__queue_slot_bytes(desc->kind, desc->capacity, desc->item_size) == 0)
+        return MTASK_OVERFLOW;
+    if (desc->storage != NULL && desc->storage_size < mtask_queue_storage_size(desc))
+        return MTASK_INVALID;
+    return MTASK_OK;
+}
+
+MTASK_API size_t mtask_queue_storage_size(const mtask_queue_desc *desc) {
+    size_t slots;
+    if (desc == NULL || desc->capacity == 0 || desc->item_size == 0 ||
+        desc->capacity == MTASK_UNBOUNDED)
+        return 0;
+    slots = mtask__queue_slot_bytes(desc->kind, desc->capacity, desc->item_size);
+    return slots == 0 ? 0 : MTASK__QUEUE_CORE_SIZE + slots;
+}
+
+/* Fills a handle in from the core. */
+static void mtask__queue_bind(mtask_queue *queue, mtask__queue_core *core,
+                              const mtask_queue_desc *desc, bool shared) {
+    memset(queue, 0, sizeof *queue);
+    queue->core = core;
+    queue->kind = (uint8_t)core->kind;
+    queue->shared = shared;
+    queue->unbounded = core->unbounded != 0;
+    queue->item_size = core->item_size;
+    queue->span = core->span;
+    queue->compare = desc->compare;
+    queue->compare_ctx = desc->compare_ctx;
+    queue->get_side = core->kind == MTASK_FIFO && core->unbounded == 0 ? &core->head : &core->tail;
+    if (queue->unbounded)
+        return;
+    mtask__queue_set_capacity(queue, core->capacity);
+    queue->items = (unsigned char *)(core + 1);
+    if (core->kind == MTASK_PRIORITY) {
+        queue->order = (uint32_t *)(void *)(queue->items + (queue->bytes + 3) / 4 * 4);
+        queue->stamps = queue->order + queue->capacity;
+    }
+}
+
+static mtask_status mtask__queue_init_locks(mtask__queue_core *core) {
+    mtask_status status = mtask_shared_mutex_init(&core->tail.robust);
+    if (status != MTASK_OK)
+        return status;
+    status = mtask_shared_mutex_init(&core->head.robust);
+    if (status != MTASK_OK)
+        (void)mtask_shared_mutex_deinit(&core->tail.robust);
+    return status;
+}
+
+/* The core, in the storage given or allocated; *block receives what to free. */
+static mtask__queue_core *mtask__queue_place(const mtask_queue_desc *desc, void **block) {
+    size_t size =
+        desc->capacity == MTASK_UNBOUNDED ? MTASK__QUEUE_CORE_SIZE : mtask_queue_storage_size(desc);
+    uintptr_t at;
+    *block = NULL;
+    if (desc->storage != NULL)
+        return (mtask__queue_core *)desc->storage;
+    *block = MTASK_MALLOC(size + MTASK_QUEUE_ALIGN);
+    if (*block == NULL)
+        return NULL;
+    at = (uintptr_t)*block + MTASK_QUEUE_ALIGN - 1;
+    return (mtask__queue_core *)((unsigned char *)*block +
+                                 (at / MTASK_QUEUE_ALIGN * MTASK_QUEUE_ALIGN - (uintptr_t)*block));
+}
+
+static void mtask__queue_fill(mtask__queue_core *core, const mtask_queue_desc *desc) {
+    bool unbounded = desc->capacity == MTASK_UNBOUNDED;
+    size_t most = SIZE_MAX >> MTASK__QUEUE_BITS;
+    memset(core, 0, sizeof *core);
+    core->kind = (uint32_t)desc->kind;
+    core->unbounded = unbounded;
+    core->capacity = desc->capacity;
+    core->item_size = desc->item_size;
+    core->span = unbounded ? most : most / desc->capacity * desc->capacity;
+    core->stamp = 1;
+}
+
+MTASK_API mtask_status mtask_queue_init(mtask_queue *queue, const mtask_queue_desc *desc) {
+    mtask__queue_core *core;
+    mtask_status status = MTASK_OK;
+    void *block;
+    bool shared;
+    if (queue == NULL)
+        return MTASK_INVALID;
+    memset(queue, 0, sizeof *queue);
+    if (desc == NULL || (status = mtask__queue_check(desc)) != MTASK_OK)
+        return desc == NULL ? MTASK_INVALID : status;
+    core = mtask__queue_place(desc, &block);
+    if (core == NULL)
+        return MTASK_NOMEM;
+    shared = (desc->flags & MTASK_SHARED) != 0;
+    mtask__store(&core->magic, 0, RELEASE); /* nobody may attach while it is made */
+    mtask__queue_fill(core, desc);
+    if (shared && (status = mtask__queue_init_locks(core)) != MTASK_OK)
+        return status;
+    mtask__queue_bind(queue, core, desc, shared);
+    queue->block = block;
+    if (queue->unbounded && !mtask__queue_resize(queue, MTASK__QUEUE_FIRST)) {
+        (void)mtask_queue_deinit(queue);
+        return MTASK_NOMEM;
+    }
+    if (queue->unbounded)
+        mtask__queue_set_capacity(queue, MTASK__QUEUE_FIRST);
+    mtask__queue_clear_slots(queue, 0);
+    mtask__store(&core->magic, MTASK__QUEUE_MAGIC, RELEASE); /* pairs with that of attach */
+    return MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_queue_attach(mtask_queue *queue, const mtask_queue_desc *desc) {
+    mtask__queue_core *core;
+    mtask_word magic;
+    size_t slots;
+    if (queue == NULL)
+        return MTASK_INVALID;
+    memset(queue, 0, sizeof *queue);
+    if (desc == NULL || desc->storage == NULL || desc->storage_size < MTASK__QUEUE_CORE_SIZE ||
+        (uintptr_t)desc->storage % MTASK_QUEUE_ALIGN != 0)
+        return MTASK_INVALID;
+    core = (mtask__queue_core *)desc->storage;
+    magic = mtask__load(&core->magic, ACQUIRE); /* pairs with the release of init */
+    if (magic == 0)
+        return MTASK_NOT_FOUND;
+    if (magic != MTASK__QUEUE_MAGIC || core->kind > MTASK_PRIORITY || core->unbounded != 0 ||
+        core->capacity == 0 || core->item_size == 0 ||
+        (desc->capacity != 0 && desc->capacity != core->capacity) ||
+        (desc->item_size != 0 && desc->item_size != core->item_size) ||
+        (core->kind == MTASK_PRIORITY) != (desc->compare != NULL))
+        return MTASK_INVALID;
+    slots = mtask__queue_slot_bytes((mtask_queue_kind)core->kind, core->capacity, core->item_size);
+    if (slots == 0 || slots > desc->storage_size - MTASK__QUEUE_CORE_SIZE)
+        return MTASK_INVALID;
+    mtask__queue_bind(queue, core, desc, true);
+    return MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_queue_deinit(mtask_queue *queue) {
+    mtask__queue_core *core;
+    if (!mtask__queue_is_live(queue))
+        return MTASK_INVALID;
+    core = queue->core;
+    if (!queue->shared) {
+        if (mtask__load(&core->filled.sleepers, SEQ_CST) != 0 ||
+            mtask__load(&core->freed.sleepers, SEQ_CST) != 0 || core->filled.listeners != NULL ||
+            core->freed.listeners != NULL)
+            return MTASK_INVALID;
+        if ((mtask__load(&core->filled.word, RELAXED) & MTASK__GATE_WATCHED) != 0)
+            mtask__os_notifier_close(core->notifier); /* relaxed: nobody else is here */
+        core->magic = 0;
+    }
+    if (queue->unbounded) {
+        mtask__array_free(queue->items);
+        mtask__array_free(queue->order);
+        mtask__array_free(queue->stamps);
+    }
+    if (queue->block != NULL)
+        MTASK_FREE(queue->block);
+    memset(queue, 0, sizeof *queue);
+    return MTASK_OK;
+}
+
+/* ---- >>linux-notifier: eventfd ---- */
+
+# if defined(__linux__) && !defined(MTASK_PLATFORM_CUSTOM) && !defined(MTASK_FORCE_POSIX)
+#  include <errno.h>
+#  include <sys/eventfd.h>
+#  include <unistd.h>
+
+static mtask_status mtask__os_notifier_open(int pair[2]) {
+    pair[0] = pair[1] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return pair[0] < 0 ? MTASK_SYSTEM : MTASK_OK;
+}
+
+static void mtask__os_notifier_set(const int pair[2]) {
+    uint64_t one = 1;
+    int saved = errno;
+    ssize_t written = write(pair[1], &one, sizeof one); /* only a full counter could refuse it */
+    (void)written;
+    errno = saved;
+}
+
+static void mtask__os_notifier_clear(const int pair[2]) {
+    uint64_t count;
+    int saved = errno;
+    ssize_t got = read(pair[0], &count, sizeof count);
+    (void)got;
+    errno = saved;
+}
+
+static void mtask__os_notifier_close(const int pair[2]) {
+    close(pair[0]);
+}
+# endif
+
+/* ---- >>posix-notifier: a pipe ---- */
+
+# if defined(MTASK_FORCE_POSIX) && !defined(MTASK_PLATFORM_CUSTOM)
+#  include <errno.h>
+#  include <fcntl.h>
+#  include <unistd.h>
+
+static mtask_status mtask__os_notifier_open(int pair[2]) {
+    if (pipe(pair) != 0)
+        return MTASK_SYSTEM;
+    for (int i = 0; i < 2; i++) {
+        (void)fcntl(pair[i], F_SETFD, FD_CLOEXEC);
+        (void)fcntl(pair[i], F_SETFL, O_NONBLOCK);
+    }
+    return MTASK_OK;
+}
+
+static void mtask__os_notifier_set(const int pair[2]) {
+    int saved = errno;
+    ssize_t written = write(pair[1], "", 1);
+    (void)written;
+    errno = saved;
+}
+
+static void mtask__os_notifier_clear(const int pair[2]) {
+    char bytes[8];
+    int saved = errno;
+    while (read(pair[0], bytes, sizeof bytes) > 0)
+        ;
+    errno = saved;
+}
+
+static void mtask__os_notifier_close(const int pair[2]) {
+    close(pair[0]);
+    close(pair[1]);
+}
+# endif
+
+# ifdef __cplusplus
+} /* extern "C" */
+# endif
+
+#endif /* MTASK_QUEUE_IMPLEMENTATION */

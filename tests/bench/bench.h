@@ -290,8 +290,8 @@ static inline void bench__print_summary(const char *name, bench_summary s, bool 
 
 static inline void bench__print_line(const bench_case *c, const bench_result *r) {
     bool spread = bench_repeats(&c->ours) && c->rounds != 1;
-    char name[24];
-    snprintf(name, sizeof name, "%-15s", c->peer.name != NULL ? c->peer.name : "");
+    char name[32];
+    snprintf(name, sizeof name, "%-17s", c->peer.name != NULL ? c->peer.name : "");
     printf("%-24s %-5s ", c->figure, c->unit);
     bench__print_summary("", r->source[0], spread);
     bench__print_summary(name, r->source[1], spread && bench_repeats(&c->peer));
@@ -381,7 +381,7 @@ static inline void bench__judge(const bench_case *c, const bench_result *r, benc
 static inline void bench__print_head(const char *module) {
     printf("%s: ", module);
     bench__print_machine();
-    printf("%-24s %-5s %7s %-15s%-15s %7s %-15s%7s %-15s %-15s %s\n", "figure", "unit", "ours",
+    printf("%-24s %-5s %7s %-15s%-17s %7s %-15s%7s %-15s %-15s %s\n", "figure", "unit", "ours",
            "[quartiles]", "peer", "", "[quartiles]", "ratio", "[quartiles]", "to reach", "limit");
 }
 

@@ -6,7 +6,8 @@
 # CC and CFLAGS may be given; MTASK_BENCH_RUNS is the number of rounds (default 9).
 #
 # A module's benchmark is bench_MODULE.c. Its peers in other languages are peer_MODULE_NAME.EXT
-# beside it: built here as build/bench/peer_MODULE_NAME, a program that prints one number.
+# beside it: built here as build/bench/peer_MODULE_NAME, a program that prints one number. The class
+# in a .java file is named as the file is.
 set -eu
 cd "$(dirname "$0")/../.."
 OUT=build/bench
@@ -19,9 +20,11 @@ build_peer() {
     *.c) $CC -O2 -pthread -I. "$1" -o "$2" -lm ;;
     *.cpp) "${CXX:-g++}" -O2 -pthread -I. "$1" -o "$2" ;;
     *.go) go build -o "$2" "$1" ;;
-    *.rs) rustc -O -o "$2" "$1" ;;
+    *.rs) PEER_COMPILER=$(rustc --version) rustc -O -o "$2" "$1" ;;
     *.py) command -v python3 >/dev/null && cp "$1" "$2" && chmod +x "$2" ;;
-    *.java) command -v java >/dev/null && printf 'exec java %s "$@"\n' "$1" >"$2" && chmod +x "$2" ;;
+    *.java) javac -d "$2.classes" "$1" &&
+        printf '#!/bin/sh\nexec java -cp "$0.classes" %s "$@"\n' "$(basename "$2")" >"$2" &&
+        chmod +x "$2" ;;
     esac
 }
 
