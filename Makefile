@@ -13,7 +13,7 @@ help: ## show this list
 	@sed -n 's/^\([a-zA-Z%-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 deps: ## install the Debian packages that are missing (tests/packages.txt)
-	@tests/deps.sh
+	@tests/deps.sh $(filter-out deps,$(MAKECMDGOALS))
 
 demo: ## build examples/pwc.c, a parallel wc, and count /usr/include with it
 	@tests/demo.sh

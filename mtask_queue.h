@@ -146,8 +146,9 @@ typedef struct mtask_queue {
     void *compare_ctx;
     void *block; /* what deinit frees; NULL: the storage is the user's */
     uint8_t kind;
-    uint8_t shared;
-    uint8_t unbounded;
+    bool shared;
+    bool unbounded;
+    bool plain; /* a bounded FIFO of one process: what the fast paths are for */
 } mtask_queue;
 
 /* Makes a queue as `desc` says. MTASK_INVALID: a NULL argument, an unknown kind or flag, capacity
@@ -589,10 +590,18 @@ static mtask_status mtask__side_lock(mtask_queue *queue, mtask__queue_side *side
     return MTASK_OK;
 }
 
+/* The end that an operation locks. */
+MTASK__QUEUE_INLINE mtask__queue_side *mtask__queue_side_of(mtask_queue *queue, bool plain,
+                                                            mtask_queue_op op) {
+    if (op == MTASK_PUT)
+        return &queue->core->tail;
+    return plain ? &queue->core->head : queue->get_side;
+}
+
 /* Publishes `word` and unlocks. */
-MTASK__QUEUE_INLINE void mtask__side_unlock(mtask_queue *queue, mtask__queue_side *side,
+MTASK__QUEUE_INLINE void mtask__side_unlock(mtask_queue *queue, bool plain, mtask__queue_side *side,
                                             size_t word) {
-    if (MTASK__UNLIKELY(queue->shared)) {
+    if (!plain && queue->shared) {
         mtask__store(&side->word, word, SEQ_CST);
         (void)mtask_shared_mutex_unlock(&side->robust);
     } else {
@@ -1012,13 +1021,8 @@ static void mtask__queue_shrink(mtask_queue *queue) {
 
 /* ---- >>queue-move: put and get ---- */
 
-/* A put or get under way. */
-typedef struct mtask__queue_move {
-    unsigned char *items; /* what is left to be moved */
-    size_t count;
-    size_t moved; /* so far */
-    bool slept;   /* it owes a mtask__gate_pass */
-} mtask__queue_move;
+/* The functions that are always inlined take `plain`, a constant: true where the queue is known to
+   be a bounded FIFO of one process, false where it has to be asked. */
 
 /* How many places there are, if `wanted` are wanted, at the tail, which is locked and stands at
    `tail`. */
@@ -1048,16 +1052,16 @@ MTASK__QUEUE_INLINE size_t mtask__queue_stock(mtask_queue *queue, size_t head, s
     return mtask__queue_distance(queue, head, core->head.seen);
 }
 
-MTASK__QUEUE_INLINE void mtask__queue_copy_in(mtask_queue *queue, size_t tail,
+MTASK__QUEUE_INLINE void mtask__queue_copy_in(mtask_queue *queue, bool plain, size_t tail,
                                               const unsigned char *items, size_t n) {
     size_t size;
-    if (MTASK__LIKELY(queue->kind == MTASK_FIFO)) {
+    if (plain || queue->kind == MTASK_FIFO) {
         mtask__ring_put(queue, items, n);
         return;
     }
     size = mtask__queue_distance(
         queue, mtask__queue_count(mtask__load(&queue->core->head.word, RELAXED)), tail);
-    if (queue->kind == MTASK_LIFO)
+    if (queue->kind == MTASK_LIFO) /* relaxed: it is guarded by the tail's lock, too */
         memcpy(mtask__queue_slot(queue, size), items, n * queue->item_size);
     else
         for (size_t i = 0; i < n; i++)
@@ -1081,9 +1085,9 @@ static void mtask__queue_drop(mtask_queue *queue, size_t size) {
             head->offset + queue->item_size == queue->bytes ? 0 : head->offset + queue->item_size;
 }
 
-MTASK__QUEUE_INLINE void mtask__queue_copy_out(mtask_queue *queue, size_t size,
+MTASK__QUEUE_INLINE void mtask__queue_copy_out(mtask_queue *queue, bool plain, size_t size,
                                                unsigned char *items, size_t n) {
-    if (MTASK__LIKELY(queue->kind == MTASK_FIFO)) {
+    if (plain || queue->kind == MTASK_FIFO) {
         mtask__ring_get(queue, items, n);
         return;
     }
@@ -1095,19 +1099,19 @@ MTASK__QUEUE_INLINE void mtask__queue_copy_out(mtask_queue *queue, size_t size,
 }
 
 /* Opens the gate for those at the other end, who get `n`; publishes `word`, and with it unlocks;
-   wakes. Nothing of a private queue is touched after that. */
-MTASK__QUEUE_INLINE void mtask__queue_publish(mtask_queue *queue, mtask_queue_op op,
-                                              mtask__queue_side *side, size_t word, size_t n,
-                                              bool slept) {
+   wakes. Nothing of a private queue is touched after that. `slept`: see mtask__gate_pass. */
+MTASK__QUEUE_INLINE void mtask__queue_publish(mtask_queue *queue, bool plain, mtask_queue_op op,
+                                              size_t word, size_t n, bool slept) {
     mtask__queue_gate *own = mtask__queue_gate_of(queue, op);
     mtask__queue_gate *other = mtask__queue_gate_of(queue, op == MTASK_GET ? MTASK_PUT : MTASK_GET);
-    int flags = queue->shared ? MTASK_SHARED : 0;
-    int pass = MTASK__UNLIKELY(slept) ? mtask__gate_pass(queue, op, n, true) : 0;
+    mtask__queue_side *side = mtask__queue_side_of(queue, plain, op);
+    int flags = plain || !queue->shared ? 0 : MTASK_SHARED;
+    int pass = slept ? mtask__gate_pass(queue, op, n, true) : 0;
     int wake = 0;
-    if (MTASK__LIKELY(!flags))
+    if (flags == 0)
         wake = mtask__gate_open(queue, other, n);
-    mtask__side_unlock(queue, side, word);
-    if (MTASK__UNLIKELY(flags))
+    mtask__side_unlock(queue, plain, side, word);
+    if (flags != 0)
         wake = mtask__gate_open(queue, other, n);
     if (MTASK__UNLIKELY(wake > 0))
         mtask__wake(&other->word, wake, flags);
@@ -1115,96 +1119,116 @@ MTASK__QUEUE_INLINE void mtask__queue_publish(mtask_queue *queue, mtask_queue_op
         mtask__wake(&own->word, pass, flags);
 }
 
-/* Puts what there is room for, with the tail locked, and unlocks it. MTASK_OK: at least one. */
-MTASK__QUEUE_INLINE mtask_status mtask__queue_put_locked(mtask_queue *queue, size_t word,
-                                                         mtask__queue_move *move) {
-    mtask__queue_side *side = &queue->core->tail;
+/* Puts as many of `n` as there is room for, with the tail locked at `word`, and unlocks it. Returns
+   how many; if none, *status receives why. */
+MTASK__QUEUE_INLINE size_t mtask__queue_put_locked(mtask_queue *queue, bool plain, size_t word,
+                                                   const unsigned char *items, size_t n, bool slept,
+                                                   mtask_status *status) {
     size_t tail = mtask__queue_count(word);
-    size_t n = move->count;
-    size_t room;
-    mtask_status status = MTASK_FULL;
-    if (MTASK__UNLIKELY((word & MTASK__QUEUE_CLOSED) != 0)) {
-        mtask__side_unlock(queue, side, word);
-        return MTASK_CLOSED;
+    size_t room = 0;
+    *status = MTASK_CLOSED;
+    if (MTASK__LIKELY((word & MTASK__QUEUE_CLOSED) == 0)) {
+        *status = MTASK_FULL;
+        room = mtask__queue_room(queue, tail, n);
     }
-    room = mtask__queue_room(queue, tail, n);
-    if (MTASK__UNLIKELY(room == 0 && queue->unbounded)) {
+    if (!plain && room == 0 && queue->unbounded && *status == MTASK_FULL) {
+        *status = MTASK_NOMEM;
         if (mtask__queue_grow(queue))
             room = queue->capacity / 2;
-        else
-            status = MTASK_NOMEM;
-    }
-    if (room == 0) {
-        mtask__side_unlock(queue, side, word);
-        return status;
     }
     n = n < room ? n : room;
-    move->moved += n;
-    move->count -= n;
-    mtask__queue_copy_in(queue, tail, move->items, n);
-    move->items += n * queue->item_size;
-    mtask__queue_publish(queue, MTASK_PUT, side, mtask__queue_advance(queue, word, n), n,
-                         move->slept);
-    return MTASK_OK;
+    if (MTASK__UNLIKELY(n == 0)) {
+        mtask__side_unlock(queue, plain, &queue->core->tail, word);
+        return 0;
+    }
+    mtask__queue_copy_in(queue, plain, tail, items, n);
+    mtask__queue_publish(queue, plain, MTASK_PUT, mtask__queue_advance(queue, word, n), n, slept);
+    return n;
 }
 
-/* Gets what there is, with the lock of the head's end held, and unlocks it. MTASK_OK: at least
-   one. */
-MTASK__QUEUE_INLINE mtask_status mtask__queue_get_locked(mtask_queue *queue, size_t word,
-                                                         mtask__queue_move *move) {
-    mtask__queue_side *side = queue->get_side;
+/* Gets as many of `n` as there are, from the end whose lock is held at `word`, and unlocks it.
+   Returns how many; if none, *status receives why. */
+MTASK__QUEUE_INLINE size_t mtask__queue_get_locked(mtask_queue *queue, bool plain, size_t word,
+                                                   unsigned char *items, size_t n, bool slept,
+                                                   mtask_status *status) {
     mtask__queue_side *head = &queue->core->head;
-    size_t counted = side == head ? word : mtask__load(&head->word, RELAXED); /* the lock orders */
-    size_t n = move->count;
-    bool closed = (word & MTASK__QUEUE_CLOSED) != 0; /* if it is the tail's word */
-    size_t stock = side == head ? mtask__queue_stock(queue, mtask__queue_count(counted), n, &closed)
-                                : mtask__queue_distance(queue, mtask__queue_count(counted),
-                                                        mtask__queue_count(word));
-    if (stock == 0) {
-        mtask__side_unlock(queue, side, word);
-        return closed ? MTASK_CLOSED : MTASK_EMPTY;
-    }
+    bool one = !plain && mtask__queue_is_one(queue);
+    bool closed = (word & MTASK__QUEUE_CLOSED) != 0;                 /* if it is the tail's word */
+    size_t counted = one ? mtask__load(&head->word, RELAXED) : word; /* the lock orders it */
+    size_t from = mtask__queue_count(counted);
+    size_t stock = one ? mtask__queue_distance(queue, from, mtask__queue_count(word))
+                       : mtask__queue_stock(queue, from, n, &closed);
     n = n < stock ? n : stock;
-    move->moved += n;
-    move->count -= n;
-    mtask__queue_copy_out(queue, stock, move->items, n);
-    counted = mtask__queue_advance(queue, counted, n);
-    if (side != head) {
-        mtask__store(&head->word, counted, SEQ_CST); /* as in mtask__side_unlock */
-        if (MTASK__UNLIKELY(queue->unbounded && n == stock && queue->capacity > MTASK__QUEUE_LARGE))
-            mtask__queue_shrink(queue);
+    if (MTASK__UNLIKELY(n == 0)) {
+        *status = closed ? MTASK_CLOSED : MTASK_EMPTY;
+        mtask__side_unlock(queue, plain, mtask__queue_side_of(queue, plain, MTASK_GET), word);
+        return 0;
     }
-    mtask__queue_publish(queue, MTASK_GET, side, side == head ? counted : word, n, move->slept);
-    return MTASK_OK;
+    mtask__queue_copy_out(queue, plain, stock, items, n);
+    counted = mtask__queue_advance(queue, counted, n);
+    if (one) {
+        mtask__store(&head->word, counted, SEQ_CST); /* as in mtask__side_unlock */
+        if (queue->unbounded && n == stock && queue->capacity > MTASK__QUEUE_LARGE)
+            mtask__queue_shrink(queue);
+        counted = word;
+    }
+    mtask__queue_publish(queue, plain, MTASK_GET, counted, n, slept);
+    return n;
 }
 
 static void mtask__queue_unsignal(mtask_queue *queue);
 
-/* One try. MTASK_FULL, MTASK_EMPTY: it has to wait, or `deadline` passed while the end was locked. */
+/* A put or get under way. */
+typedef struct mtask__queue_move {
+    unsigned char *items; /* what is left to be moved */
+    size_t count;
+    size_t moved; /* so far */
+    bool slept;   /* it owes a mtask__gate_pass */
+} mtask__queue_move;
+
+/* One try. MTASK_OK: at least one item. MTASK_FULL, MTASK_EMPTY: it has to wait, or `deadline` passed
+   while the end was locked. */
 static mtask_status mtask__queue_try(mtask_queue *queue, mtask_queue_op op, mtask__queue_move *move,
                                      int64_t deadline) {
-    mtask__queue_side *side = op == MTASK_GET ? queue->get_side : &queue->core->tail;
     size_t word;
-    mtask_status status = mtask__side_lock(queue, side, deadline, &word);
+    size_t n;
+    mtask_status status =
+        mtask__side_lock(queue, mtask__queue_side_of(queue, false, op), deadline, &word);
     if (status == MTASK_TIMEOUT)
         return op == MTASK_GET ? MTASK_EMPTY : MTASK_FULL;
     if (status != MTASK_OK)
         return status;
-    if (op == MTASK_PUT)
-        return mtask__queue_put_locked(queue, word, move);
-    status = mtask__queue_get_locked(queue, word, move);
-    if (status == MTASK_EMPTY)
-        mtask__queue_unsignal(queue);
-    return status;
+    if (op == MTASK_GET)
+        n = mtask__queue_get_locked(queue, false, word, move->items, move->count, move->slept,
+                                    &status);
+    else
+        n = mtask__queue_put_locked(queue, false, word, move->items, move->count, move->slept,
+                                    &status);
+    if (n == 0) {
+        if (status == MTASK_EMPTY)
+            mtask__queue_unsignal(queue);
+        return status;
+    }
+    move->items += n * queue->item_size;
+    move->count -= n;
+    move->moved += n;
+    move->slept = false; /* the pass has been made */
+    return MTASK_OK;
 }
 
-/* Most turns of the loop that looks whether sleeping can be spared; each pauses twice as long. */
+/* How often a put or get that has to wait looks again before it sleeps, and how long it pauses
+   before the first look: 2^MTASK__QUEUE_PATIENCE times, then twice as long. To look late lets the
+   other side go on undisturbed, and finds more. */
 # ifndef MTASK_QUEUE_SPIN
 #  define MTASK_QUEUE_SPIN 7
 # endif
+# ifndef MTASK__QUEUE_PATIENCE
+#  define MTASK__QUEUE_PATIENCE 0
+# endif
 
 static bool mtask__queue_spin(mtask_queue *queue, mtask_queue_op op) {
-    for (unsigned turn = 0; turn < MTASK_QUEUE_SPIN && mtask__spin(turn); turn++)
+    for (unsigned turn = MTASK__QUEUE_PATIENCE; turn < MTASK_QUEUE_SPIN && mtask__spin(turn);
+         turn++)
         if (mtask__queue_is_ready(queue, op))
             return true;
     return mtask__queue_is_ready(queue, op);
@@ -1214,6 +1238,8 @@ static bool mtask__queue_spin(mtask_queue *queue, mtask_queue_op op) {
 static mtask_status mtask__queue_wait(mtask_queue *queue, mtask_queue_op op, int64_t deadline,
                                       mtask__queue_move *move, unsigned *turn) {
     if (mtask__queue_spin(queue, op)) {
+        if (mtask__queue_amount(queue, op) != 0)
+            return MTASK_OK;
         mtask__backoff(turn); /* the other end may be locked by one who does not run */
         return *turn > 16 && deadline != MTASK_FOREVER && mtask_now() >= deadline ? MTASK_TIMEOUT
                                                                                   : MTASK_OK;
@@ -1225,10 +1251,9 @@ static mtask_status mtask__queue_wait(mtask_queue *queue, mtask_queue_op op, int
 
 /* Moves what `move` says, until the timeout ends: for a put all, for a get at least one. Whoever
    has been waiting tries once more before it gives up. */
-static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_move_all(mtask_queue *queue,
-                                                                mtask_queue_op op,
-                                                                mtask__queue_move *move,
-                                                                int64_t timeout) {
+static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_run(mtask_queue *queue, mtask_queue_op op,
+                                                           mtask__queue_move *move,
+                                                           int64_t timeout) {
     mtask_status would_wait = op == MTASK_GET ? MTASK_EMPTY : MTASK_FULL;
     mtask_status waited = MTASK_OK;
     unsigned turn = 0;
@@ -1240,10 +1265,8 @@ static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_move_all(mtask_queue *que
         status = mtask__queue_try(queue, op, move, deadline);
         if (status == MTASK_OK && (op == MTASK_GET || move->count == 0))
             return MTASK_OK;
-        if (status == MTASK_OK) {
-            move->slept = false; /* the pass has been made */
+        if (status == MTASK_OK)
             continue;
-        }
         if (status != would_wait || deadline == 0 || waited != MTASK_OK)
             break;
         waited = mtask__queue_wait(queue, op, deadline, move, &turn);
@@ -1259,44 +1282,45 @@ MTASK__QUEUE_INLINE bool mtask__queue_is_live(const mtask_queue *queue) {
     return queue != NULL && queue->core != NULL;
 }
 
-/* The first try of a put or get, without waiting for anything; the rest is slower anyway. */
-MTASK__QUEUE_INLINE mtask_status mtask__queue_do(mtask_queue *queue, mtask_queue_op op,
-                                                 mtask__queue_move *move, int64_t timeout) {
-    mtask_status status = MTASK_FULL;
-    size_t word;
-    if (!mtask__queue_is_live(queue) || move->items == NULL || timeout < 0)
+static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_move_one(mtask_queue *queue,
+                                                                mtask_queue_op op, void *item,
+                                                                int64_t timeout) {
+    mtask__queue_move move = {(unsigned char *)item, 1, 0, false};
+    if (!mtask__queue_is_live(queue) || item == NULL)
         return MTASK_INVALID;
-    if (MTASK__UNLIKELY(queue->shared))
-        return mtask__queue_move_all(queue, op, move, timeout);
-    if (op == MTASK_PUT && MTASK__LIKELY(mtask__side_try(&queue->core->tail, &word)))
-        status = mtask__queue_put_locked(queue, word, move);
-    if (op == MTASK_GET && MTASK__LIKELY(mtask__side_try(queue->get_side, &word)))
-        status = mtask__queue_get_locked(queue, word, move);
-    if (MTASK__LIKELY(status == MTASK_OK && (op == MTASK_GET || move->count == 0)))
-        return MTASK_OK;
-    if (status == MTASK_CLOSED || status == MTASK_NOMEM)
-        return status;
-    return mtask__queue_move_all(queue, op, move, timeout);
+    return mtask__queue_run(queue, op, &move, timeout);
 }
 
 MTASK_API mtask_status mtask_queue_put(mtask_queue *queue, const void *item, int64_t timeout) {
-    mtask__queue_move move = {(unsigned char *)(uintptr_t)item, 1, 0, false};
-    return mtask__queue_do(queue, MTASK_PUT, &move, timeout);
+    mtask_status status;
+    size_t word;
+    if (MTASK__LIKELY(queue != NULL && item != NULL && queue->plain && timeout >= 0) &&
+        MTASK__LIKELY(mtask__side_try(&queue->core->tail, &word)) &&
+        MTASK__LIKELY(mtask__queue_put_locked(queue, true, word, (const unsigned char *)item, 1,
+                                              false, &status) != 0))
+        return MTASK_OK;
+    return mtask__queue_move_one(queue, MTASK_PUT, (void *)(uintptr_t)item, timeout);
 }
 
 MTASK_API mtask_status mtask_queue_get(mtask_queue *queue, void *item, int64_t timeout) {
-    mtask__queue_move move = {(unsigned char *)item, 1, 0, false};
-    return mtask__queue_do(queue, MTASK_GET, &move, timeout);
+    mtask_status status;
+    size_t word;
+    if (MTASK__LIKELY(queue != NULL && item != NULL && queue->plain && timeout >= 0) &&
+        MTASK__LIKELY(mtask__side_try(&queue->core->head, &word)) &&
+        MTASK__LIKELY(mtask__queue_get_locked(queue, true, word, (unsigned char *)item, 1, false,
+                                              &status) != 0))
+        return MTASK_OK;
+    return mtask__queue_move_one(queue, MTASK_GET, item, timeout);
 }
 
-static mtask_status mtask__queue_do_many(mtask_queue *queue, mtask_queue_op op, const void *items,
-                                         size_t count, size_t *moved, int64_t timeout) {
-    mtask__queue_move move = {(unsigned char *)(uintptr_t)items, count, 0, false};
+static mtask_status mtask__queue_move_many(mtask_queue *queue, mtask_queue_op op, void *items,
+                                           size_t count, size_t *moved, int64_t timeout) {
+    mtask__queue_move move = {(unsigned char *)items, count, 0, false};
     mtask_status status = MTASK_OK;
-    if (count > 0)
-        status = mtask__queue_do(queue, op, &move, timeout);
-    else if (!mtask__queue_is_live(queue) || timeout < 0)
+    if (!mtask__queue_is_live(queue) || timeout < 0 || (items == NULL && count > 0))
         status = MTASK_INVALID;
+    else if (count > 0)
+        status = mtask__queue_run(queue, op, &move, timeout);
     if (moved != NULL)
         *moved = move.moved;
     return status;
@@ -1304,12 +1328,13 @@ static mtask_status mtask__queue_do_many(mtask_queue *queue, mtask_queue_op op, 
 
 MTASK_API mtask_status mtask_queue_put_many(mtask_queue *queue, const void *items, size_t count,
                                             size_t *moved, int64_t timeout) {
-    return mtask__queue_do_many(queue, MTASK_PUT, items, count, moved, timeout);
+    return mtask__queue_move_many(queue, MTASK_PUT, (void *)(uintptr_t)items, count, moved,
+                                  timeout);
 }
 
 MTASK_API mtask_status mtask_queue_get_many(mtask_queue *queue, void *items, size_t count,
                                             size_t *moved, int64_t timeout) {
-    return mtask__queue_do_many(queue, MTASK_GET, items, count, moved, timeout);
+    return mtask__queue_move_many(queue, MTASK_GET, items, count, moved, timeout);
 }
 
 MTASK_API mtask_status mtask_queue_peek(mtask_queue *queue, void *item) {
@@ -1330,7 +1355,7 @@ MTASK_API mtask_status mtask_queue_peek(mtask_queue *queue, void *item) {
         mtask__queue_copy(item, mtask__queue_next(queue, stock), queue->item_size);
     else
         status = (tail & MTASK__QUEUE_CLOSED) != 0 ? MTASK_CLOSED : MTASK_EMPTY;
-    mtask__side_unlock(queue, queue->get_side, word);
+    mtask__side_unlock(queue, false, queue->get_side, word);
     return status;
 }
 
@@ -1365,23 +1390,25 @@ MTASK_API bool mtask_queue_is_closed(const mtask_queue *queue) {
            (mtask__load(&queue->core->tail.word, SEQ_CST) & MTASK__QUEUE_CLOSED) != 0;
 }
 
+/* Opens a gate for all, also for those whose flag was cleared for one before them. */
+static int mtask__gate_open_all(mtask_queue *queue, mtask__queue_gate *gate) {
+    mtask__or(&gate->word, MTASK__GATE_WAITERS, SEQ_CST);
+    return mtask__gate_open(queue, gate, SIZE_MAX);
+}
+
 /* Publishes CLOSED, and wakes all. */
 static void mtask__queue_close_locked(mtask_queue *queue, size_t word) {
     mtask__queue_gate *filled = &queue->core->filled;
     mtask__queue_gate *freed = &queue->core->freed;
     mtask__queue_side *tail = &queue->core->tail;
     int flags = queue->shared ? MTASK_SHARED : 0;
-    int getters = 0;
-    int putters = 0;
     if (flags != 0) /* first: it has no LOCKED to see (see >>queue-gate) */
         mtask__store(&tail->word, word | MTASK__QUEUE_CLOSED, SEQ_CST);
-    getters = mtask__gate_open(queue, filled, SIZE_MAX);
-    putters = mtask__gate_open(queue, freed, SIZE_MAX);
-    mtask__side_unlock(queue, tail, word | MTASK__QUEUE_CLOSED);
-    if (getters > 0)
-        mtask__wake(&filled->word, getters, flags);
-    if (putters > 0)
-        mtask__wake(&freed->word, putters, flags);
+    (void)mtask__gate_open_all(queue, filled);
+    (void)mtask__gate_open_all(queue, freed);
+    mtask__side_unlock(queue, false, tail, word | MTASK__QUEUE_CLOSED);
+    mtask__wake(&filled->word, INT_MAX, flags);
+    mtask__wake(&freed->word, INT_MAX, flags);
 }
 
 MTASK_API mtask_status mtask_queue_close(mtask_queue *queue) {
@@ -1393,7 +1420,7 @@ MTASK_API mtask_status mtask_queue_close(mtask_queue *queue) {
     if (status != MTASK_OK)
         return status;
     if ((word & MTASK__QUEUE_CLOSED) != 0)
-        mtask__side_unlock(queue, &queue->core->tail, word);
+        mtask__side_unlock(queue, false, &queue->core->tail, word);
     else
         mtask__queue_close_locked(queue, word);
     return MTASK_OK;
@@ -1505,10 +1532,10 @@ MTASK_API mtask_status mtask_queue_discard(mtask_queue *queue, void (*fn)(void *
     if (!mtask__queue_is_one(queue))
         word = mtask__load(&side->word, RELAXED) & ~(size_t)MTASK__QUEUE_LOCKED;
     if (n == 0) {
-        mtask__side_unlock(queue, side, word);
+        mtask__side_unlock(queue, false, side, word);
         return MTASK_OK;
     }
-    mtask__queue_publish(queue, MTASK_GET, side, word, n, false);
+    mtask__queue_publish(queue, false, MTASK_GET, word, n, false);
     mtask__queue_finish(queue, n, true);
     if (discarded != NULL)
         *discarded = n;
@@ -1719,8 +1746,8 @@ static mtask_status mtask__select_run(mtask_queue_case *cases, size_t n, size_t 
     for (;;) {
         size_t i = mtask__select_pick(cases, n, &random);
         if (i < n) {
-            mtask__queue_move move = {(unsigned char *)cases[i].item, 1, 0, false};
-            status = mtask__queue_do(cases[i].queue, cases[i].op, &move, MTASK_NOWAIT);
+            status =
+                mtask__queue_move_one(cases[i].queue, cases[i].op, cases[i].item, MTASK_NOWAIT);
             if (status != MTASK_EMPTY && status != MTASK_FULL) {
                 *taken = i;
                 break;
@@ -1816,6 +1843,7 @@ static void mtask__queue_bind(mtask_queue *queue, mtask__queue_core *core,
     queue->kind = (uint8_t)core->kind;
     queue->shared = shared;
     queue->unbounded = core->unbounded != 0;
+    queue->plain = core->kind == MTASK_FIFO && !queue->unbounded && !shared;
     queue->item_size = core->item_size;
     queue->span = core->span;
     queue->compare = desc->compare;

@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
-# deps.sh - installs the packages of tests/packages.txt that are missing; `make deps` runs it.
+# deps.sh [GOAL...] - installs the packages of tests/packages.txt that are missing; `make deps` runs
+# it. With goals of make, none of which is a benchmark, it leaves out what only those need.
 # As root, or where sudo asks for no password; otherwise it prints the command to type.
 set -u
 cd "$(dirname "$0")" || exit 1
 
-wanted=$(sed 's/#.*//' packages.txt | xargs)
+case " $* " in
+"  " | *" bench"*) of_bench='s/^bench://' ;;
+*) of_bench='/^bench:/d' ;;
+esac
+wanted=$(sed "s/#.*//; $of_bench" packages.txt | xargs)
 if ! command -v dpkg-query >/dev/null; then
     echo "deps: this is no Debian system; please see to it that you have the likes of:"
     echo "      $wanted"

@@ -484,6 +484,47 @@ START_TEST(an_unbounded_fifo_keeps_its_order_while_it_grows_and_shrinks) {
 }
 END_TEST
 
+/* A drained queue gives its memory back, and starts anew. */
+START_TEST(an_unbounded_queue_can_be_filled_again_after_it_was_drained) {
+    mtask_queue queue;
+    const long sizes[] = {3000, 40, 2000, 2500, 1, 1025, 31, 33, 10000, 5000};
+    for (int kind = 0; kind < KINDS; kind++) {
+        open_longs(&queue, (mtask_queue_kind)kind, MTASK_UNBOUNDED);
+        for (size_t round = 0; round < COUNT_OF(sizes); round++) {
+            for (long i = 1; i <= sizes[round]; i++)
+                put_long(&queue, i);
+            check_sizes(&queue, (size_t)sizes[round], false);
+            for (long i = 1; i <= sizes[round]; i++)
+                testing_check(get_long(&queue) == (kind == MTASK_LIFO ? sizes[round] + 1 - i : i));
+            check_sizes(&queue, 0, false);
+        }
+        ck_assert_status(mtask_queue_deinit(&queue), MTASK_OK);
+    }
+}
+END_TEST
+
+START_TEST(an_unbounded_queue_grows_within_a_batch) {
+    static long items[20000], got[20000];
+    size_t moved = 0;
+    for (long i = 0; i < 20000; i++)
+        items[i] = i;
+    for (int kind = 0; kind < KINDS; kind++)
+        for (size_t count = 31; count <= 20000; count = count * 5 / 3) {
+            mtask_queue queue;
+            open_longs(&queue, (mtask_queue_kind)kind, MTASK_UNBOUNDED);
+            for (int round = 0; round < 3; round++) {
+                ck_assert_status(mtask_queue_put_many(&queue, items, count, &moved, 0), MTASK_OK);
+                testing_check(moved == count);
+                ck_assert_status(mtask_queue_get_many(&queue, got, 20000, &moved, 0), MTASK_OK);
+                testing_check(moved == count);
+                testing_check(kind == MTASK_LIFO || memcmp(items, got, count * sizeof(long)) == 0);
+                testing_check(got[kind == MTASK_LIFO ? count - 1 : 0] == 0);
+            }
+            ck_assert_status(mtask_queue_deinit(&queue), MTASK_OK);
+        }
+}
+END_TEST
+
 /* ---- peek ---- */
 
 START_TEST(peek_shows_what_get_would_take) {
@@ -808,7 +849,7 @@ START_TEST(equal_priorities_come_out_as_they_came_in) {
             ck_assert_status(mtask_queue_init(&queue, &desc), MTASK_OK);
             for (uint32_t i = 1; i <= 3000; i++) {
                 memset(&item, 0, sizeof item);
-                item.rank = (unsigned char)(i * 2654435761u >> 16 & 0xFF) % ranks;
+                item.rank = (unsigned char)((i * 2654435761u >> 16) % ranks);
                 item.serial = i;
                 ck_assert_status(mtask_queue_put(&queue, &item, 0), MTASK_OK);
             }
@@ -1122,12 +1163,120 @@ START_TEST(priority_behaves_like_its_model) {
 }
 END_TEST
 
+/* ---- counts that wrap around ---- */
+
+/* Has the counts start anew so often that it happens in this test, not only after 2^62 items. The
+   span is a multiple of the capacity, and must exceed all that is unfinished. */
+static void shorten_span(mtask_queue *queue, size_t span) {
+    queue->span = queue->core->span = span;
+}
+
+/* Like the other runs, but the work on whatever was taken out is done at once. */
+static void wrap_counts(model *self, long steps) {
+    unsigned eager = 5;
+    for (long i = 0; i < steps; i++) {
+        if (i % 16 == 0)
+            eager = 2 + (unsigned)testing_below(&self->random, 7);
+        while (self->unfinished > self->count)
+            model_task_done(self);
+        model_step(self, eager);
+    }
+    self->closed = true;
+    ck_assert_status(mtask_queue_close(&self->queue), MTASK_OK);
+    while (self->count > 0)
+        model_get(self, self->buffer);
+    while (self->unfinished > 0)
+        model_task_done(self);
+    model_get(self, self->buffer);
+    model_check(self);
+}
+
+START_TEST(counts_wrap_around_without_harm) {
+    testing_random random = testing_random_make(testing_seed(), 0);
+    long steps = testing_scale(20000);
+    for (int kind = 0; kind < KINDS; kind++)
+        for (size_t capacity = 1; capacity < 8; capacity++)
+            for (size_t times = 3; times < 6; times++) {
+                model self;
+                model_open(&self, (mtask_queue_kind)kind, capacity, 12,
+                           testing_random_make(testing_next(&random), 0));
+                shorten_span(&self.queue, times * capacity);
+                wrap_counts(&self, steps / 20);
+                model_close(&self);
+            }
+}
+END_TEST
+
+/* Batches fill and drain it; the work is done in batches too, so the word that counts it wraps
+   while somebody joins. */
+START_TEST(join_sees_the_end_though_the_counts_wrap) {
+    const size_t spans[] = {15, 20, 25};
+    long items[5] = {1, 2, 3, 4, 5};
+    for (int kind = 0; kind < KINDS; kind++)
+        for (size_t i = 0; i < COUNT_OF(spans); i++) {
+            mtask_queue queue;
+            open_longs(&queue, (mtask_queue_kind)kind, 5);
+            shorten_span(&queue, spans[i]);
+            for (int round = 0; round < 30; round++) {
+                size_t count = 1 + (size_t)round % 5;
+                ck_assert_status(mtask_queue_join(&queue, MTASK_FOREVER), MTASK_OK);
+                ck_assert_status(mtask_queue_put_many(&queue, items, count, NULL, 0), MTASK_OK);
+                ck_assert_status(mtask_queue_join(&queue, 1), MTASK_TIMEOUT);
+                ck_assert_uint_eq(mtask_queue_unfinished(&queue), count);
+                while (!mtask_queue_is_empty(&queue))
+                    (void)get_long(&queue);
+                while (mtask_queue_unfinished(&queue) > 0)
+                    ck_assert_status(mtask_queue_task_done(&queue), MTASK_OK);
+                ck_assert_status(mtask_queue_task_done(&queue), MTASK_OVERFLOW);
+            }
+            ck_assert_status(mtask_queue_deinit(&queue), MTASK_OK);
+        }
+}
+END_TEST
+
+/* The numbers that keep equal priorities in order have 32 bits; when they are used up the items are
+   numbered anew, with `inside` of them in the queue. */
+static void renumber(size_t capacity, uint32_t inside, uint32_t before) {
+    mtask_queue_desc desc = describe(MTASK_PRIORITY, capacity, sizeof(ranked));
+    mtask_queue queue;
+    ranked item, last = {0, 0};
+    uint32_t serial = 0, count = 0;
+    ck_assert_status(mtask_queue_init(&queue, &desc), MTASK_OK);
+    queue.core->stamp = UINT32_MAX - inside / 2 - before;
+    memset(&item, 0, sizeof item);
+    while (serial < 3 * inside) {
+        item.rank = (unsigned char)((serial * 2654435761u >> 16) % 3);
+        item.serial = ++serial;
+        ck_assert_status(mtask_queue_put(&queue, &item, MTASK_NOWAIT), MTASK_OK);
+        if (++count > inside) { /* some go, others have come since: their slots are mixed */
+            ck_assert_status(mtask_queue_get(&queue, &item, MTASK_NOWAIT), MTASK_OK);
+            count--;
+        }
+    }
+    testing_check(queue.core->stamp < UINT32_MAX / 2); /* it did happen */
+    for (; count > 0; count--) {
+        ck_assert_status(mtask_queue_get(&queue, &item, MTASK_NOWAIT), MTASK_OK);
+        testing_check(item.rank > last.rank ||
+                      (item.rank == last.rank && item.serial > last.serial));
+        last = item;
+    }
+    ck_assert_status(mtask_queue_deinit(&queue), MTASK_OK);
+}
+
+START_TEST(equal_priorities_keep_their_order_when_their_numbers_are_used_up) {
+    for (uint32_t inside = 2; inside < 300; inside = inside * 5 / 3 + 1)
+        for (uint32_t before = 0; before < inside; before += 1 + inside / 3) {
+            renumber(inside + 1, inside, before);
+            renumber(MTASK_UNBOUNDED, inside, before);
+        }
+}
+END_TEST
+
 /* ---- storage of the user's ---- */
 
-/* The bound that is promised: an item takes 8 bytes more than its own at most, rounded up to its
-   alignment, and all the rest 640 bytes. */
-static size_t memory_bound(size_t capacity, size_t item_size) {
-    return capacity * ((item_size + 8 + 7) / 8 * 8) + 640;
+/* The bound that is promised. */
+static size_t memory_bound(mtask_queue_kind kind, size_t capacity, size_t item_size) {
+    return capacity * (item_size + (kind == MTASK_PRIORITY ? 8 : 0)) + 640;
 }
 
 #define CANARY 128
@@ -1142,7 +1291,9 @@ static void use_storage(mtask_queue_kind kind, size_t capacity, size_t item_size
     size_t before;
     ck_assert_uint_gt(need, 0);
     ck_assert_uint_le(need, MTASK_QUEUE_STORAGE_SIZE(capacity, item_size));
-    ck_assert_uint_le(need, memory_bound(capacity, item_size));
+    ck_assert_uint_le(MTASK_QUEUE_STORAGE_SIZE(capacity, item_size),
+                      memory_bound(MTASK_PRIORITY, capacity, item_size));
+    ck_assert_uint_le(need, memory_bound(kind, capacity, item_size));
     ck_assert_int_eq(posix_memalign((void **)&memory, MTASK_QUEUE_ALIGN, need + CANARY), 0);
     memset(memory, 0xC3, need + CANARY);
     before = allocations;
@@ -1240,7 +1391,7 @@ START_TEST(a_bounded_queue_allocates_once_and_within_its_bound) {
                 size_t calls = allocations, bytes = allocated_bytes;
                 ck_assert_status(mtask_queue_init(&queue, &desc), MTASK_OK);
                 testing_check(allocated_bytes - bytes <=
-                              memory_bound(capacities[i], item_sizes[j]));
+                              memory_bound(desc.kind, capacities[i], item_sizes[j]));
                 testing_check(allocations == calls + 1);
                 fill_to_the_brim(&queue, capacities[i], 0, &in);
                 ck_assert_status(mtask_queue_close(&queue), MTASK_OK);

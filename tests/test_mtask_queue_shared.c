@@ -56,6 +56,7 @@ typedef struct world {
     uint64_t seed;
     int64_t end;         /* of a stress test */
     int producers;       /* of a stress test */
+    bool closed_early;   /* a stress test: perhaps before each producer put something */
     uint64_t put[CROWD]; /* how many items each producer has put */
     uint8_t seen[CROWD][SERIALS];
 } world;

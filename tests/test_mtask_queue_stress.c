@@ -69,23 +69,27 @@ typedef struct item_order {
     uint32_t next[PRODUCERS][RANKS]; /* FIFO and PRIORITY: serials below came out before this one */
     uint32_t below[PRODUCERS]; /* while nobody puts, LIFO: those from here on came out before, */
     uint32_t rank;             /* and PRIORITY: these came out after all lesser ranks */
+    bool calm;                 /* nobody puts */
 } item_order;
 
-/* From here on, nobody puts. */
-static void order_calm(item_order *self) {
-    memset(self->below, 0xff, sizeof self->below);
-    self->rank = 0;
+/* Nobody puts from here on, for ever or for a batch: only if `calm`, what came out before counts. */
+static void order_begin(item_order *self, bool calm) {
+    if (!calm || !self->calm) {
+        memset(self->below, 0xff, sizeof self->below);
+        self->rank = 0;
+    }
+    self->calm = calm;
 }
 
-/* Whether the item may come out now. `calm`: nobody has put since order_calm. */
-static bool order_allows(item_order *self, mtask_queue_kind kind, uint32_t label, bool calm) {
+/* Whether the item may come out now, after those since order_begin. */
+static bool order_allows(item_order *self, mtask_queue_kind kind, uint32_t label) {
     uint32_t producer = PRODUCER(label), serial = SERIAL(label), rank = RANK(label);
     uint32_t *next = &self->next[producer][kind == MTASK_PRIORITY ? rank : 0];
-    bool allowed = kind == MTASK_LIFO || serial >= *next;
+    bool allowed = serial >= *next;
     *next = serial + 1;
-    if (calm && kind == MTASK_LIFO)
+    if (kind == MTASK_LIFO)
         allowed = serial < self->below[producer];
-    if (calm && kind == MTASK_PRIORITY)
+    if (kind == MTASK_PRIORITY)
         allowed = allowed && rank >= self->rank;
     self->below[producer] = serial;
     self->rank = rank;
@@ -251,7 +255,7 @@ static unsigned actor_way(crowd_actor *self, unsigned ways) {
 }
 
 /* What came out of a lane whose order is `order`. */
-static void arena_saw(crowd_arena *self, item_order *order, const void *item, bool calm) {
+static void arena_saw(crowd_arena *self, item_order *order, const void *item) {
     const crowd_plan *plan = &self->plan;
     uint32_t label = item_read((const unsigned char *)item, plan->item_size);
     uint32_t serial = SERIAL(label);
@@ -261,17 +265,15 @@ static void arena_saw(crowd_arena *self, item_order *order, const void *item, bo
     arena_check(self, PRODUCER(label) < (uint32_t)plan->producers && serial < plan->each);
     if (alone && plan->kind == MTASK_FIFO)
         arena_check(self, serial == order->next[PRODUCER(label)][0]);
-    arena_check(self, order_allows(order, plan->kind, label, calm));
+    arena_check(self, order_allows(order, plan->kind, label));
     arena_check(self, __atomic_exchange_n(seen, 1, __ATOMIC_RELAXED) == 0);
 }
 
 static void actor_took(crowd_actor *self, int at, const unsigned char *items, size_t count,
                        bool calm) {
-    if (!calm)
-        order_calm(&self->orders[at]); /* a batch is taken at one moment */
+    order_begin(&self->orders[at], calm); /* a batch is taken at one moment */
     for (size_t i = 0; i < count; i++)
-        arena_saw(self->arena, &self->orders[at], items + i * self->arena->plan.item_size,
-                  calm || count > 1);
+        arena_saw(self->arena, &self->orders[at], items + i * self->arena->plan.item_size);
     self->owed[at] += (uint32_t)count;
 }
 
@@ -558,7 +560,7 @@ typedef struct crowd_trash {
 
 static void throw_away(void *item, void *ctx) {
     crowd_trash *self = (crowd_trash *)ctx;
-    arena_saw(self->arena, &self->order, item, true);
+    arena_saw(self->arena, &self->order, item);
     ADD(&self->lane->finished, 1);
     self->count++;
 }
@@ -571,7 +573,7 @@ static void discard_often(testing_member *member) {
         crowd_trash trash;
         size_t discarded = 99;
         memset(&trash, 0, sizeof trash);
-        order_calm(&trash.order);
+        order_begin(&trash.order, true);
         trash.arena = arena;
         trash.lane = &arena->lanes[actor_draw(&self, (uint64_t)arena->plan.lanes)];
         mtask_sleep((int64_t)actor_draw(&self, MTASK_US(300)));
