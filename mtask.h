@@ -1331,9 +1331,12 @@ MTASK_API mtask_status mtask__deadline(int64_t timeout, int64_t *deadline);
 MTASK_API void mtask__lock(mtask_mutex *mutex);
 MTASK_API void mtask__unlock(mtask_mutex *mutex);
 
-/* Pauses 2^turn times before the next look at something that will soon change. False, at once,
-   where that does not help: on one CPU, or in a coroutine, whose loop may have other work. */
-MTASK_API bool mtask__spin(unsigned turn);
+/* Makes `n` pauses before the next look at something that will soon change. False, at once, where
+   that does not help: on one CPU, or in a coroutine, whose loop may have other work. */
+MTASK_API bool mtask__spin(unsigned n);
+
+/* Lets other threads run. */
+MTASK_API void mtask__yield(void);
 
 /* Waits a little for another thread that is in the middle of something short: pauses, then lets
    others run, then sleeps (in a coroutine: parks) for ever longer moments, up to 1 ms. `*turn`
@@ -1885,10 +1888,14 @@ static void mtask__pauses(unsigned n) {
         mtask__pause();
 }
 
-MTASK_API bool mtask__spin(unsigned turn) {
+MTASK_API void mtask__yield(void) {
+    mtask__os_yield();
+}
+
+MTASK_API bool mtask__spin(unsigned n) {
     if (mtask__load(&mtask__state.spin, RELAXED) == 0 || mtask__me()->task->parker != NULL)
         return false; /* relaxed: spin is constant once set */
-    mtask__pauses(1U << turn);
+    mtask__pauses(n);
     return true;
 }
 

@@ -1216,21 +1216,33 @@ static mtask_status mtask__queue_try(mtask_queue *queue, mtask_queue_op op, mtas
     return MTASK_OK;
 }
 
-/* How often a put or get that has to wait looks again before it sleeps, and how long it pauses
-   before the first look: 2^MTASK__QUEUE_PATIENCE times, then twice as long. To look late lets the
-   other side go on undisturbed, and finds more. */
-# ifndef MTASK_QUEUE_SPIN
-#  define MTASK_QUEUE_SPIN 7
-# endif
 # ifndef MTASK__QUEUE_PATIENCE
-#  define MTASK__QUEUE_PATIENCE 0
+#  define MTASK__QUEUE_PATIENCE 32
+# endif
+# ifndef MTASK__QUEUE_LOOKS
+#  define MTASK__QUEUE_LOOKS 4
+# endif
+# ifndef MTASK__QUEUE_YIELDS
+#  define MTASK__QUEUE_YIELDS 4
 # endif
 
+/* Looks some more times before it is worth sleeping. It pauses before it looks: that lets the other
+   side go on undisturbed, and then there is more to be had at once; the less the smaller the queue.
+   At last it lets other threads run: on a busy machine it is one of those that it waits for. */
 static bool mtask__queue_spin(mtask_queue *queue, mtask_queue_op op) {
-    for (unsigned turn = MTASK__QUEUE_PATIENCE; turn < MTASK_QUEUE_SPIN && mtask__spin(turn);
-         turn++)
+    size_t places = queue->capacity / 8 + 1;
+    unsigned pauses = places < MTASK__QUEUE_PATIENCE ? (unsigned)places : MTASK__QUEUE_PATIENCE;
+    unsigned looks = 0;
+    for (; looks < MTASK__QUEUE_LOOKS && mtask__spin(pauses); looks++) {
         if (mtask__queue_is_ready(queue, op))
             return true;
+        pauses *= 2;
+    }
+    for (; looks != 0 && looks < MTASK__QUEUE_LOOKS + MTASK__QUEUE_YIELDS; looks++) {
+        mtask__yield();
+        if (mtask__queue_is_ready(queue, op))
+            return true;
+    }
     return mtask__queue_is_ready(queue, op);
 }
 

@@ -11,10 +11,10 @@
    Progress is drawn on standard error if that is a terminal. Exit status: 1 if a file or the line
    cannot be used, 2 for wrong arguments, 3 if the device does not answer, 4 if it refuses.
 
-   A reader thread cuts the image into packets; a sender thread sends each until it is answered, with
-   more patience each time (flash_line.h: how); the queue between them lets the reader run ahead.
-   Whoever fails closes the queue, which ends the other. Nothing is allocated: the queue lies in
-   static storage, and so does what mtask notes of each thread. */
+   A reader thread cuts the image into packets; a sender thread sends each until it is answered
+   (flash_line.h: how); the queue between them lets the reader run ahead. Whoever fails closes it,
+   which ends the other. Nothing is allocated: the queue lies in static storage, and so does what
+   mtask notes of each thread. */
 
 #include <stddef.h>
 static void *take(size_t size);
@@ -31,14 +31,12 @@ static void *take(size_t size);
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-enum { FILE_TROUBLE = 1, USAGE, NO_ANSWER, REFUSED }; /* exit status */
-
-/* The options that are numbers. */
-enum { BAUD, TIMEOUT, TRIES, LOSS, CORRUPT, DELAY, SEED, MUTE, CUT, NUMBERS };
+enum { FILE_TROUBLE = 1, USAGE, NO_ANSWER, REFUSED };                          /* exit status */
+enum { BAUD, TIMEOUT, TRIES, LOSS, CORRUPT, DELAY, SEED, MUTE, CUT, NUMBERS }; /* options */
 static long number[NUMBERS] = {[BAUD] = 115200, [TIMEOUT] = 500, [TRIES] = 8, [SEED] = 1};
 
-MTASK_QUEUE_TYPE(packets, struct packet);
 enum { QUEUE_LENGTH = 16 };
+MTASK_QUEUE_TYPE(packets, struct packet);
 
 struct job {
     int image;

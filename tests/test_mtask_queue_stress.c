@@ -260,7 +260,8 @@ static void arena_saw(crowd_arena *self, item_order *order, const void *item) {
     uint32_t label = item_read((const unsigned char *)item, plan->item_size);
     uint32_t serial = SERIAL(label);
     unsigned char *seen = &self->seen[PRODUCER(label) * plan->each + serial];
-    bool alone = plan->consumers == 1 && plan->lanes == 1 && !plan->discards;
+    bool alone = plan->consumers == 1 && plan->lanes == 1 && !plan->discards &&
+                 (plan->put_ways & SELECT) == 0; /* with that, producers may get, too */
     arena_check(self, label != NO_SUCH_ITEM);
     arena_check(self, PRODUCER(label) < (uint32_t)plan->producers && serial < plan->each);
     if (alone && plan->kind == MTASK_FIFO)

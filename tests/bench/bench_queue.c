@@ -28,6 +28,7 @@
 
 #include "bench.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
