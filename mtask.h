@@ -1238,6 +1238,24 @@ extern "C" {
 
 /* ---- >>siblings: what the other mtask headers and the tests stand on; not for users ---- */
 
+/* One full fence, then a look at *p. ThreadSanitizer does not know fences: there, a read-modify-
+   write of the word that the other side read-modify-writes gives the same order. */
+# if defined(__SANITIZE_THREAD__)
+#  define MTASK__TSAN 1
+# elif defined(__has_feature)
+#  if __has_feature(thread_sanitizer)
+#   define MTASK__TSAN 1
+#  endif
+# endif
+# ifndef MTASK__TSAN
+#  define MTASK__TSAN 0
+# endif
+# if MTASK__TSAN
+#  define mtask__fence_load(p) mtask__add((p), 0, SEQ_CST)
+# else
+#  define mtask__fence_load(p) (__atomic_thread_fence(__ATOMIC_SEQ_CST), mtask__load((p), RELAXED))
+# endif
+
 /* Memory, for implementations: they include stdlib.h. */
 # ifndef MTASK_MALLOC
 #  define MTASK_MALLOC(size)     malloc(size)
@@ -1389,24 +1407,6 @@ MTASK_API mtask_status mtask__signal_wait(mtask__signal *signal, int64_t deadlin
 
 # ifndef MTASK_SPIN
 #  define MTASK_SPIN 48
-# endif
-
-/* One full fence, then a look at *p. ThreadSanitizer does not know fences: there, a read-modify-
-   write of the word that the other side read-modify-writes gives the same order. */
-# if defined(__SANITIZE_THREAD__)
-#  define MTASK__TSAN 1
-# elif defined(__has_feature)
-#  if __has_feature(thread_sanitizer)
-#   define MTASK__TSAN 1
-#  endif
-# endif
-# ifndef MTASK__TSAN
-#  define MTASK__TSAN 0
-# endif
-# if MTASK__TSAN
-#  define mtask__fence_load(p) mtask__add((p), 0, SEQ_CST)
-# else
-#  define mtask__fence_load(p) (__atomic_thread_fence(__ATOMIC_SEQ_CST), mtask__load((p), RELAXED))
 # endif
 
 # ifdef __cplusplus

@@ -161,10 +161,12 @@ MTASK_API mtask_status mtask_queue_init(mtask_queue *queue, const mtask_queue_de
 
 /* Makes a handle on a queue that another process (or another part of this one) made with
    MTASK_SHARED in the memory that here lies at desc->storage, storage_size bytes. compare and
-   compare_ctx are this handle's own and must order as the others do. kind and flags are not looked
-   at; capacity and item_size must be those of the queue, or 0 for whatever they are.
-   MTASK_NOT_FOUND: no queue has been made there yet. MTASK_INVALID: it does not fit the desc, was
-   made by another version of mtask, or compare is missing. Does not block. */
+   compare_ctx are this handle's own and must order as the others do (they are not used if it is no
+   priority queue). kind and flags are not looked at; capacity and item_size must be those of the
+   queue, or 0 for whatever they are. MTASK_NOT_FOUND: no queue has been made there yet.
+   MTASK_INVALID: it does not fit the desc, was made without MTASK_SHARED or by another version of
+   mtask, or compare is missing. After fork, the child may use the handles of its parent. Does not
+   block. */
 MTASK_API mtask_status mtask_queue_attach(mtask_queue *queue, const mtask_queue_desc *desc);
 
 /* How many bytes of storage a queue made by `desc` needs; 0 if it cannot be made in storage. */
@@ -233,7 +235,7 @@ MTASK_API mtask_status mtask_queue_close(mtask_queue *queue);
 /* Throws away what is in the queue at this moment: calls fn(item, ctx) for each, in order (fn may
    be NULL; it may free what the item points to; it must not use the queue, which is locked), and
    counts each as done, so that join need not wait for it. *discarded (may be NULL) receives how
-   many. With mtask_queue_close before it, this is Python's shutdown(immediate=True). MTASK_OK,
+   many. To be empty, and to be done, are two moments. With mtask_queue_close before it, this is Python's shutdown(immediate=True). MTASK_OK,
    MTASK_INVALID, MTASK_BROKEN, MTASK_SYSTEM. Does not wait for items. */
 MTASK_API mtask_status mtask_queue_discard(mtask_queue *queue, void (*fn)(void *item, void *ctx),
                                            void *ctx, size_t *discarded);
@@ -304,8 +306,10 @@ typedef struct mtask__queue_gate {
 typedef struct mtask__queue_core {
     mtask_word magic; /* set last: the queue is ready */
     mtask_word stamp; /* of the next item of a priority queue; guarded by the tail */
-    uint32_t kind;
-    uint32_t unbounded;
+    uint8_t kind;
+    bool shared;
+    bool unbounded;
+    mtask_word closing; /* of a private queue: close has begun */
     size_t capacity;
     size_t item_size;
     size_t span;
@@ -319,7 +323,8 @@ typedef struct mtask__queue_core {
     } done;
     mtask_mutex listen_lock; /* guards listeners and what follows */
     mtask_word signaled;     /* the descriptor is readable */
-    int notifier[2];         /* to read and to write; valid if `freed` is WATCHED */
+    int notifier[2];         /* to read and to write; valid if `filled` is WATCHED */
+    mtask_word joiners;      /* how many are in join */
 } __attribute__((aligned(64))) mtask__queue_core;
 
 # define MTASK__QUEUE_CORE_SIZE sizeof(mtask__queue_core)
@@ -681,10 +686,14 @@ static bool mtask__queue_is_busy(const mtask_queue *queue, mtask_queue_op op) {
     return (mtask__load(&other->word, SEQ_CST) & MTASK__QUEUE_LOCKED) != 0;
 }
 
-/* Whether it is worth trying. */
+/* Whether it is worth trying. Of a private queue that is being closed, `closing` can be seen before
+   the gates are opened for the last time; of a shared one, CLOSED. */
 static bool mtask__queue_is_ready(const mtask_queue *queue, mtask_queue_op op) {
-    return mtask__queue_is_busy(queue, op) || mtask__queue_amount(queue, op) != 0 ||
-           (mtask__load(&queue->core->tail.word, SEQ_CST) & MTASK__QUEUE_CLOSED) != 0;
+    const mtask__queue_core *core = queue->core;
+    if (mtask__queue_is_busy(queue, op) || mtask__queue_amount(queue, op) != 0)
+        return true;
+    return queue->shared ? (mtask__load(&core->tail.word, SEQ_CST) & MTASK__QUEUE_CLOSED) != 0
+                         : mtask__load(&core->closing, SEQ_CST) != 0;
 }
 
 static mtask_status mtask__gate_sleep(mtask_queue *queue, mtask_queue_op op, int64_t deadline) {
@@ -703,8 +712,8 @@ static mtask_status mtask__gate_sleep(mtask_queue *queue, mtask_queue_op op, int
     return status;
 }
 
-/* For one who leaves a gate at which it slept: others may sleep there. `taken` is what it is about
-   to publish with the lock of its end held (`locked`). Returns how many to wake. */
+/* For one who leaves a gate at which it slept: others may sleep there. `taken` is what it has moved
+   but not counted yet, with the lock of its end held (`locked`). Returns how many to wake. */
 static MTASK__QUEUE_NOINLINE int mtask__gate_pass(mtask_queue *queue, mtask_queue_op op,
                                                   size_t taken, bool locked) {
     mtask__queue_gate *gate = mtask__queue_gate_of(queue, op);
@@ -1016,6 +1025,8 @@ static void mtask__queue_shrink(mtask_queue *queue) {
     (void)mtask__queue_resize(queue, MTASK__QUEUE_FIRST); /* an array may stay larger: no harm */
     mtask__queue_set_capacity(queue, MTASK__QUEUE_FIRST);
     queue->core->tail.offset = queue->core->head.offset = 0;
+    queue->core->tail.seen =
+        mtask__queue_count(queue->core->tail.word); /* the head is there, too */
     mtask__queue_clear_slots(queue, 0);
 }
 
@@ -1106,7 +1117,8 @@ MTASK__QUEUE_INLINE void mtask__queue_publish(mtask_queue *queue, bool plain, mt
     mtask__queue_gate *other = mtask__queue_gate_of(queue, op == MTASK_GET ? MTASK_PUT : MTASK_GET);
     mtask__queue_side *side = mtask__queue_side_of(queue, plain, op);
     int flags = plain || !queue->shared ? 0 : MTASK_SHARED;
-    int pass = slept ? mtask__gate_pass(queue, op, n, true) : 0;
+    bool counted = op == MTASK_GET && !plain && mtask__queue_is_one(queue); /* by now */
+    int pass = slept ? mtask__gate_pass(queue, op, counted ? 0 : n, true) : 0;
     int wake = 0;
     if (flags == 0)
         wake = mtask__gate_open(queue, other, n);
@@ -1371,21 +1383,26 @@ MTASK_API mtask_status mtask_queue_peek(mtask_queue *queue, void *item) {
     return status;
 }
 
-/* The head is read on both sides of the tail: if it did not move, the two belong together. (It
-   could have gone around `span` in between, which takes a year.) */
-MTASK_API size_t mtask_queue_size(const mtask_queue *queue) {
-    size_t head;
+/* How far the tail is ahead of a count that others raise: that is read on both sides of the tail, and
+   if it did not move, the two belong together. The fence lets what this thread stored before be
+   seen before it looks: so calls on several queues agree on an order, too. */
+static size_t mtask__queue_ahead(const mtask_queue *queue, const size_t *counter, unsigned bits) {
+    size_t *word = (size_t *)(uintptr_t)counter;
+    size_t again = mtask__fence_load(word) >> bits;
+    size_t count;
     size_t tail;
-    size_t again;
+    do {
+        count = again;
+        tail = mtask__queue_count(mtask__load(&queue->core->tail.word, SEQ_CST));
+        again = mtask__load(word, SEQ_CST) >> bits;
+    } while (count != again);
+    return mtask__queue_distance(queue, count, tail);
+}
+
+MTASK_API size_t mtask_queue_size(const mtask_queue *queue) {
     if (!mtask__queue_is_live(queue))
         return 0;
-    again = mtask__queue_count(mtask__load(&queue->core->head.word, SEQ_CST));
-    do {
-        head = again;
-        tail = mtask__queue_count(mtask__load(&queue->core->tail.word, SEQ_CST));
-        again = mtask__queue_count(mtask__load(&queue->core->head.word, SEQ_CST));
-    } while (head != again);
-    return mtask__queue_distance(queue, head, tail);
+    return mtask__queue_ahead(queue, &queue->core->head.word, MTASK__QUEUE_BITS);
 }
 
 MTASK_API bool mtask_queue_is_empty(const mtask_queue *queue) {
@@ -1399,7 +1416,7 @@ MTASK_API bool mtask_queue_is_full(const mtask_queue *queue) {
 
 MTASK_API bool mtask_queue_is_closed(const mtask_queue *queue) {
     return mtask__queue_is_live(queue) &&
-           (mtask__load(&queue->core->tail.word, SEQ_CST) & MTASK__QUEUE_CLOSED) != 0;
+           (mtask__fence_load(&queue->core->tail.word) & MTASK__QUEUE_CLOSED) != 0;
 }
 
 /* Opens a gate for all, also for those whose flag was cleared for one before them. */
@@ -1414,8 +1431,10 @@ static void mtask__queue_close_locked(mtask_queue *queue, size_t word) {
     mtask__queue_gate *freed = &queue->core->freed;
     mtask__queue_side *tail = &queue->core->tail;
     int flags = queue->shared ? MTASK_SHARED : 0;
-    if (flags != 0) /* first: it has no LOCKED to see (see >>queue-gate) */
+    if (flags != 0)
         mtask__store(&tail->word, word | MTASK__QUEUE_CLOSED, SEQ_CST);
+    else /* CLOSED itself comes last: whoever sees it may free the queue */
+        mtask__store(&queue->core->closing, 1, SEQ_CST);
     (void)mtask__gate_open_all(queue, filled);
     (void)mtask__gate_open_all(queue, freed);
     mtask__side_unlock(queue, false, tail, word | MTASK__QUEUE_CLOSED);
@@ -1454,12 +1473,9 @@ static mtask_word *mtask__queue_done_word(mtask_queue *queue) {
 }
 
 MTASK_API size_t mtask_queue_unfinished(const mtask_queue *queue) {
-    size_t done;
     if (!mtask__queue_is_live(queue))
         return 0;
-    done = mtask__load(&queue->core->done.word, SEQ_CST) >> 1;
-    return mtask__queue_distance(queue, done,
-                                 mtask__queue_count(mtask__load(&queue->core->tail.word, SEQ_CST)));
+    return mtask__queue_ahead(queue, &queue->core->done.word, 1);
 }
 
 /* Counts `n` more as done, or as many as there are if `clamp`; false: there are not so many. */
@@ -1478,7 +1494,7 @@ static bool mtask__queue_finish(mtask_queue *queue, size_t n, bool clamp) {
         n = left < n ? left : n;
         next = (word >> 1) + n;
         next = (next >= queue->span ? next - queue->span : next) << 1;
-        next |= left > n ? word & 1 : 0;
+        next |= left > n ? word & 1 : 0; /* the last one clears the flag */
     } while (!mtask__cas(done, &word, next, SEQ_CST));
     if (left == n && (word & 1) != 0) /* from here on only the address */
         mtask__wake(address, INT_MAX, flags);
@@ -1491,15 +1507,12 @@ MTASK_API mtask_status mtask_queue_task_done(mtask_queue *queue) {
     return mtask__queue_finish(queue, 1, false) ? MTASK_OK : MTASK_OVERFLOW;
 }
 
-MTASK_API mtask_status mtask_queue_join(mtask_queue *queue, int64_t timeout) {
-    int64_t deadline;
-    mtask_status status = mtask__deadline(timeout, &deadline);
-    if (!mtask__queue_is_live(queue))
-        return MTASK_INVALID;
+static mtask_status mtask__queue_join_until(mtask_queue *queue, int64_t deadline) {
+    mtask_status status = MTASK_OK;
     while (mtask_queue_unfinished(queue) != 0) {
         size_t word = mtask__load(&queue->core->done.word, SEQ_CST);
-        if (status == MTASK_OK && deadline == 0)
-            status = MTASK_TIMEOUT;
+        if (deadline == 0)
+            return MTASK_TIMEOUT;
         if (status != MTASK_OK)
             return status;
         if ((word & 1) == 0 && !mtask__cas(&queue->core->done.word, &word, word | 1, SEQ_CST))
@@ -1508,7 +1521,20 @@ MTASK_API mtask_status mtask_queue_join(mtask_queue *queue, int64_t timeout) {
             status = mtask__wait(mtask__queue_done_word(queue), (mtask_word)(word | 1), deadline,
                                  queue->shared ? MTASK_SHARED : 0);
     }
-    return timeout < 0 ? MTASK_INVALID : MTASK_OK;
+    return MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_queue_join(mtask_queue *queue, int64_t timeout) {
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    if (!mtask__queue_is_live(queue))
+        return MTASK_INVALID;
+    if (status != MTASK_OK)
+        return status;
+    mtask__add(&queue->core->joiners, 1, RELAXED); /* for deinit alone */
+    status = mtask__queue_join_until(queue, deadline);
+    mtask__sub(&queue->core->joiners, 1, RELAXED);
+    return status;
 }
 
 /* Throws the first of `stock` items away, and counts it as taken at once: if fn ends the process,
@@ -1541,8 +1567,10 @@ MTASK_API mtask_status mtask_queue_discard(mtask_queue *queue, void (*fn)(void *
     n = mtask__queue_amount(queue, MTASK_GET);
     for (size_t stock = n; stock > 0; stock--)
         mtask__queue_discard_one(queue, stock, fn, ctx);
-    if (!mtask__queue_is_one(queue))
+    if (!mtask__queue_is_one(queue)) {
         word = mtask__load(&side->word, RELAXED) & ~(size_t)MTASK__QUEUE_LOCKED;
+        side->seen = mtask__queue_count(word); /* it must not lie behind */
+    }
     if (n == 0) {
         mtask__side_unlock(queue, false, side, word);
         return MTASK_OK;
@@ -1583,8 +1611,10 @@ static void mtask__queue_signal(mtask_queue *queue) {
     if (mtask__load(&core->signaled, SEQ_CST) != 0)
         return;
     mtask__lock(&core->listen_lock);
-    if (mtask__exchange(&core->signaled, 1, SEQ_CST) == 0)
+    if (mtask__load(&core->signaled, RELAXED) == 0) {
         mtask__os_notifier_set(core->notifier);
+        mtask__store(&core->signaled, 1, SEQ_CST); /* after: who sees it, relies on it */
+    }
     mtask__unlock(&core->listen_lock);
 }
 
@@ -1594,13 +1624,12 @@ static void mtask__queue_unsignal(mtask_queue *queue) {
     if (mtask__load(&core->signaled, SEQ_CST) == 0)
         return;
     mtask__lock(&core->listen_lock);
-    if (mtask__load(&core->signaled, RELAXED) != 0 && !mtask__queue_is_ready(queue, MTASK_GET)) {
-        mtask__os_notifier_clear(core->notifier);
+    if (mtask__load(&core->signaled, RELAXED) != 0) {
         mtask__store(&core->signaled, 0, SEQ_CST);
-        if (mtask__queue_is_ready(queue, MTASK_GET)) {
+        if (mtask__queue_is_ready(queue, MTASK_GET))
             mtask__store(&core->signaled, 1, SEQ_CST);
-            mtask__os_notifier_set(core->notifier);
-        }
+        else /* a put that comes now sees 0, and waits for the lock */
+            mtask__os_notifier_clear(core->notifier);
     }
     mtask__unlock(&core->listen_lock);
 }
@@ -1687,12 +1716,12 @@ static void mtask__select_link(mtask_queue_case *cases, size_t n, mtask__signal 
     }
 }
 
-/* Unlinks the cases; what another than the `taken` was told, somebody else must hear. */
+/* Unlinks the cases. This select may have been told of others than the one `taken`: if there is
+   something to be had there, somebody else must hear of it. */
 static void mtask__select_unlink(mtask_queue_case *cases, size_t n, size_t taken) {
     for (size_t i = 0; i < n; i++) {
         mtask_queue_case *one = &cases[i];
         mtask__queue_gate *gate;
-        bool fired;
         if (!mtask__case_is_open(one) || one->queue->shared)
             continue;
         gate = mtask__case_gate(one);
@@ -1700,9 +1729,8 @@ static void mtask__select_unlink(mtask_queue_case *cases, size_t n, size_t taken
         mtask__listener_unlink(&gate->listeners, &one->listener);
         if (gate->listeners == NULL)
             mtask__and(&gate->word, ~(mtask_word)MTASK__GATE_LISTENERS, SEQ_CST);
-        fired = one->fired;
         mtask__unlock(&one->queue->core->listen_lock);
-        if (fired && i != taken && mtask__queue_is_ready(one->queue, one->op))
+        if (i != taken && mtask__queue_is_ready(one->queue, one->op))
             mtask__gate_wake(one->queue, gate, mtask__gate_open(one->queue, gate, 1));
     }
 }
@@ -1817,13 +1845,16 @@ static size_t mtask__queue_slot_bytes(mtask_queue_kind kind, size_t capacity, si
     return bytes;
 }
 
+static bool mtask__queue_is_kind(mtask_queue_kind kind) {
+    return kind == MTASK_FIFO || kind == MTASK_LIFO || kind == MTASK_PRIORITY;
+}
+
 static mtask_status mtask__queue_check(const mtask_queue_desc *desc) {
     bool priority = desc->kind == MTASK_PRIORITY;
     bool unbounded = desc->capacity == MTASK_UNBOUNDED;
     bool shared = (desc->flags & MTASK_SHARED) != 0;
-    if ((desc->kind != MTASK_FIFO && desc->kind != MTASK_LIFO && !priority) ||
-        (desc->flags & ~MTASK_SHARED) != 0 || desc->capacity == 0 || desc->item_size == 0 ||
-        priority != (desc->compare != NULL))
+    if (!mtask__queue_is_kind(desc->kind) || (desc->flags & ~MTASK_SHARED) != 0 ||
+        desc->capacity == 0 || desc->item_size == 0 || priority != (desc->compare != NULL))
         return MTASK_INVALID;
     if (desc->storage == NULL ? shared : unbounded || (uintptr_t)desc->storage % MTASK_QUEUE_ALIGN)
         return MTASK_INVALID;
@@ -1840,8 +1871,8 @@ static mtask_status mtask__queue_check(const mtask_queue_desc *desc) {
 
 MTASK_API size_t mtask_queue_storage_size(const mtask_queue_desc *desc) {
     size_t slots;
-    if (desc == NULL || desc->capacity == 0 || desc->item_size == 0 ||
-        desc->capacity == MTASK_UNBOUNDED)
+    if (desc == NULL || !mtask__queue_is_kind(desc->kind) || desc->capacity == 0 ||
+        desc->item_size == 0 || desc->capacity == MTASK_UNBOUNDED)
         return 0;
     slots = mtask__queue_slot_bytes(desc->kind, desc->capacity, desc->item_size);
     return slots == 0 ? 0 : MTASK__QUEUE_CORE_SIZE + slots;
@@ -1849,18 +1880,18 @@ MTASK_API size_t mtask_queue_storage_size(const mtask_queue_desc *desc) {
 
 /* Fills a handle in from the core. */
 static void mtask__queue_bind(mtask_queue *queue, mtask__queue_core *core,
-                              const mtask_queue_desc *desc, bool shared) {
+                              const mtask_queue_desc *desc) {
     memset(queue, 0, sizeof *queue);
     queue->core = core;
-    queue->kind = (uint8_t)core->kind;
-    queue->shared = shared;
-    queue->unbounded = core->unbounded != 0;
-    queue->plain = core->kind == MTASK_FIFO && !queue->unbounded && !shared;
+    queue->kind = core->kind;
+    queue->shared = core->shared;
+    queue->unbounded = core->unbounded;
+    queue->plain = core->kind == MTASK_FIFO && !queue->unbounded && !queue->shared;
     queue->item_size = core->item_size;
     queue->span = core->span;
     queue->compare = desc->compare;
     queue->compare_ctx = desc->compare_ctx;
-    queue->get_side = core->kind == MTASK_FIFO && core->unbounded == 0 ? &core->head : &core->tail;
+    queue->get_side = core->kind == MTASK_FIFO && !core->unbounded ? &core->head : &core->tail;
     if (queue->unbounded)
         return;
     mtask__queue_set_capacity(queue, core->capacity);
@@ -1901,8 +1932,9 @@ static void mtask__queue_fill(mtask__queue_core *core, const mtask_queue_desc *d
     bool unbounded = desc->capacity == MTASK_UNBOUNDED;
     size_t most = SIZE_MAX >> MTASK__QUEUE_BITS;
     memset(core, 0, sizeof *core);
-    core->kind = (uint32_t)desc->kind;
+    core->kind = (uint8_t)desc->kind;
     core->unbounded = unbounded;
+    core->shared = (desc->flags & MTASK_SHARED) != 0;
     core->capacity = desc->capacity;
     core->item_size = desc->item_size;
     core->span = unbounded ? most : most / desc->capacity * desc->capacity;
@@ -1913,7 +1945,6 @@ MTASK_API mtask_status mtask_queue_init(mtask_queue *queue, const mtask_queue_de
     mtask__queue_core *core;
     mtask_status status = MTASK_OK;
     void *block;
-    bool shared;
     if (queue == NULL)
         return MTASK_INVALID;
     memset(queue, 0, sizeof *queue);
@@ -1922,12 +1953,11 @@ MTASK_API mtask_status mtask_queue_init(mtask_queue *queue, const mtask_queue_de
     core = mtask__queue_place(desc, &block);
     if (core == NULL)
         return MTASK_NOMEM;
-    shared = (desc->flags & MTASK_SHARED) != 0;
     mtask__store(&core->magic, 0, RELEASE); /* nobody may attach while it is made */
     mtask__queue_fill(core, desc);
-    if (shared && (status = mtask__queue_init_locks(core)) != MTASK_OK)
+    if (core->shared && (status = mtask__queue_init_locks(core)) != MTASK_OK)
         return status;
-    mtask__queue_bind(queue, core, desc, shared);
+    mtask__queue_bind(queue, core, desc);
     queue->block = block;
     if (queue->unbounded && !mtask__queue_resize(queue, MTASK__QUEUE_FIRST)) {
         (void)mtask_queue_deinit(queue);
@@ -1954,16 +1984,16 @@ MTASK_API mtask_status mtask_queue_attach(mtask_queue *queue, const mtask_queue_
     magic = mtask__load(&core->magic, ACQUIRE); /* pairs with the release of init */
     if (magic == 0)
         return MTASK_NOT_FOUND;
-    if (magic != MTASK__QUEUE_MAGIC || core->kind > MTASK_PRIORITY || core->unbounded != 0 ||
+    if (magic != MTASK__QUEUE_MAGIC || core->kind > MTASK_PRIORITY || !core->shared ||
         core->capacity == 0 || core->item_size == 0 ||
         (desc->capacity != 0 && desc->capacity != core->capacity) ||
         (desc->item_size != 0 && desc->item_size != core->item_size) ||
-        (core->kind == MTASK_PRIORITY) != (desc->compare != NULL))
+        (core->kind == MTASK_PRIORITY && desc->compare == NULL))
         return MTASK_INVALID;
     slots = mtask__queue_slot_bytes((mtask_queue_kind)core->kind, core->capacity, core->item_size);
     if (slots == 0 || slots > desc->storage_size - MTASK__QUEUE_CORE_SIZE)
         return MTASK_INVALID;
-    mtask__queue_bind(queue, core, desc, true);
+    mtask__queue_bind(queue, core, desc);
     return MTASK_OK;
 }
 
@@ -1974,7 +2004,8 @@ MTASK_API mtask_status mtask_queue_deinit(mtask_queue *queue) {
     core = queue->core;
     if (!queue->shared) {
         if (mtask__load(&core->filled.sleepers, SEQ_CST) != 0 ||
-            mtask__load(&core->freed.sleepers, SEQ_CST) != 0 || core->filled.listeners != NULL ||
+            mtask__load(&core->freed.sleepers, SEQ_CST) != 0 ||
+            mtask__load(&core->joiners, SEQ_CST) != 0 || core->filled.listeners != NULL ||
             core->freed.listeners != NULL)
             return MTASK_INVALID;
         if ((mtask__load(&core->filled.word, RELAXED) & MTASK__GATE_WATCHED) != 0)
