@@ -49,10 +49,14 @@
      - Who waits sleeps: an idle queue uses no CPU. A few pauses are spun before.
      - Any number of threads (and coroutines) may use a queue at once, and all its functions, except
        for init, attach and deinit.
+     - A put, get, close, task_done or join on a queue of one process is through with it at the moment
+       it takes effect: whoever then knows that nobody else uses the queue may end and free it, though
+       the call has not returned yet. The getter of the last item, say.
 
    COSTS
      One atomic read-modify-write for a put and one for a get; for a whole batch no more.
-     Memory: capacity x item_size bytes (priority: capacity x (item_size + 8)) and 640 at most.
+     Memory: capacity x item_size bytes (priority: capacity x (item_size + 8)), and 640 for the queue
+     and its handle at most.
 
    CONTENTS: grep for the tag.
      >>queue-type  >>queue  >>select  >>queue-layout
@@ -117,7 +121,8 @@ typedef struct mtask_queue_desc {
     mtask_queue_kind kind;       /* (default: MTASK_FIFO) */
     size_t capacity;             /* most items, at least 1, or MTASK_UNBOUNDED; has no default */
     size_t item_size;            /* bytes of an item, at least 1; has no default. The functions of
-                                    MTASK_QUEUE_TYPE fill it in */
+                                    MTASK_QUEUE_TYPE fill it in. Items lie aligned for their type, up
+                                    to 64 bytes; in queues without bounds as malloc's memory */
     mtask_queue_compare compare; /* of a MTASK_PRIORITY queue, which must have one; else NULL */
     void *compare_ctx;           /* handed to compare (default: NULL) */
     void *storage;               /* where the queue lies, aligned to MTASK_QUEUE_ALIGN; it is yours,
@@ -270,8 +275,9 @@ typedef struct mtask_queue_case {
    returned: MTASK_OK or, of a closed queue, MTASK_CLOSED (or MTASK_NOMEM, MTASK_BROKEN). If none
    could for `timeout` nanoseconds: MTASK_TIMEOUT, and *fired is n. Also MTASK_INVALID (negative
    timeout, NULL, or no case and MTASK_FOREVER), MTASK_CANCELED, MTASK_DEADLOCK, MTASK_SYSTEM; then
-   nothing happened. Among the cases of a select on shared queues it looks again and again, at
-   least every 10 ms, since other processes cannot wake it. */
+   nothing happened. With a shared queue among the cases it looks again and again, at least every
+   10 ms, since other processes cannot wake it. No queue of the cases may be freed before it
+   returns. */
 MTASK_API mtask_status mtask_queue_select(mtask_queue_case *cases, size_t n, size_t *fired,
                                           int64_t timeout);
 
@@ -577,6 +583,10 @@ MTASK__QUEUE_INLINE bool mtask__side_try(mtask__queue_side *side, size_t *word) 
            mtask__cas(&side->word, word, *word | MTASK__QUEUE_LOCKED, SEQ_CST);
 }
 
+static bool mtask__is_over(int64_t deadline) {
+    return deadline != MTASK_FOREVER && mtask_now() >= deadline;
+}
+
 static mtask_status mtask__side_lock_robust(mtask_queue *queue, mtask__queue_side *side,
                                             int64_t deadline, size_t *word);
 
@@ -588,9 +598,9 @@ static mtask_status mtask__side_lock(mtask_queue *queue, mtask__queue_side *side
     if (queue->shared)
         return mtask__side_lock_robust(queue, side, deadline, word);
     while (!mtask__side_try(side, word)) {
-        if (deadline != 0 && turn > 16 && mtask_now() >= deadline)
-            return MTASK_TIMEOUT;
         mtask__backoff(&turn);
+        if (deadline != 0 && mtask__is_over(deadline))
+            return MTASK_TIMEOUT;
     }
     return MTASK_OK;
 }
@@ -686,14 +696,17 @@ static bool mtask__queue_is_busy(const mtask_queue *queue, mtask_queue_op op) {
     return (mtask__load(&other->word, SEQ_CST) & MTASK__QUEUE_LOCKED) != 0;
 }
 
-/* Whether it is worth trying. Of a private queue that is being closed, `closing` can be seen before
-   the gates are opened for the last time; of a shared one, CLOSED. */
+/* Whether the try that follows is sure to succeed, unless somebody else is faster. */
+static bool mtask__queue_is_sure(const mtask_queue *queue, mtask_queue_op op) {
+    return mtask__queue_amount(queue, op) != 0 ||
+           (mtask__load(&queue->core->tail.word, SEQ_CST) & MTASK__QUEUE_CLOSED) != 0;
+}
+
+/* Whether one must not sleep. When a private queue is being closed, `closing` can be seen before the
+   gates are opened for the last time; of a shared one, CLOSED. */
 static bool mtask__queue_is_ready(const mtask_queue *queue, mtask_queue_op op) {
-    const mtask__queue_core *core = queue->core;
-    if (mtask__queue_is_busy(queue, op) || mtask__queue_amount(queue, op) != 0)
-        return true;
-    return queue->shared ? (mtask__load(&core->tail.word, SEQ_CST) & MTASK__QUEUE_CLOSED) != 0
-                         : mtask__load(&core->closing, SEQ_CST) != 0;
+    return mtask__queue_is_busy(queue, op) || mtask__queue_is_sure(queue, op) ||
+           mtask__load(&queue->core->closing, SEQ_CST) != 0;
 }
 
 static mtask_status mtask__gate_sleep(mtask_queue *queue, mtask_queue_op op, int64_t deadline) {
@@ -863,7 +876,7 @@ static void mtask__queue_heap_put(mtask_queue *queue, size_t size, const unsigne
 /* Takes the first out of the heap of `size`, once it has been copied. */
 static void mtask__queue_heap_drop(mtask_queue *queue, size_t size) {
     uint32_t slot = queue->order[0];
-    mtask__store(&queue->stamps[slot], 0, RELEASE); /* after the copy, for mend */
+    mtask__store(&queue->stamps[slot], 0, RELAXED); /* commits; the lock orders it */
     queue->order[0] = queue->order[size - 1];
     queue->order[size - 1] = slot;
     if (size > 1)
@@ -931,7 +944,7 @@ static mtask_status mtask__side_lock_robust(mtask_queue *queue, mtask__queue_sid
 # define MTASK__QUEUE_FIRST 32
 # define MTASK__QUEUE_LARGE 1024
 
-# ifdef INCLUDE_STB_DS_H
+# if defined(INCLUDE_STB_DS_H) && !defined(MTASK_NO_STB_DS)
 #  define MTASK__HAS_STB_DS 1
 
 /* Gives *array, an array of stb_ds or NULL, room for `count` items; unlike stb_ds, it tells when
@@ -1262,11 +1275,9 @@ static bool mtask__queue_spin(mtask_queue *queue, mtask_queue_op op) {
 static mtask_status mtask__queue_wait(mtask_queue *queue, mtask_queue_op op, int64_t deadline,
                                       mtask__queue_move *move, unsigned *turn) {
     if (mtask__queue_spin(queue, op)) {
-        if (mtask__queue_amount(queue, op) != 0)
-            return MTASK_OK;
-        mtask__backoff(turn); /* the other end may be locked by one who does not run */
-        return *turn > 16 && deadline != MTASK_FOREVER && mtask_now() >= deadline ? MTASK_TIMEOUT
-                                                                                  : MTASK_OK;
+        if (mtask__queue_amount(queue, op) == 0)
+            mtask__backoff(turn); /* the other end may be locked by one who does not run */
+        return mtask__is_over(deadline) ? MTASK_TIMEOUT : MTASK_OK;
     }
     *turn = 0;
     move->slept = true;
@@ -1461,7 +1472,7 @@ MTASK_API mtask_status mtask_queue_close(mtask_queue *queue) {
 
 /* Why join misses no end: `done` holds the flag of the joiners beside the count, so the change to
    the last item sees it; and a joiner sleeps only while the word's lower half is as it was. The
-   count returns to a value only after 2^31 items. */
+   half returns to a value only after 2^30 items. */
 
 /* The half of `done` that futexes can wait on. */
 static mtask_word *mtask__queue_done_word(mtask_queue *queue) {
@@ -1548,6 +1559,8 @@ static void mtask__queue_discard_one(mtask_queue *queue, size_t stock,
         fn(mtask__queue_next(queue, stock), ctx);
     mtask__queue_drop(queue, stock);
     mtask__store(&head->word, mtask__queue_advance(queue, word, 1) | locked, SEQ_CST);
+    if (queue->shared) /* at once: a kill leaves at most one that is not counted as done */
+        mtask__queue_finish(queue, 1, true);
 }
 
 MTASK_API mtask_status mtask_queue_discard(mtask_queue *queue, void (*fn)(void *item, void *ctx),
@@ -1576,7 +1589,8 @@ MTASK_API mtask_status mtask_queue_discard(mtask_queue *queue, void (*fn)(void *
         return MTASK_OK;
     }
     mtask__queue_publish(queue, false, MTASK_GET, word, n, false);
-    mtask__queue_finish(queue, n, true);
+    if (!queue->shared) /* last: the one who joins may free the queue */
+        mtask__queue_finish(queue, n, true);
     if (discarded != NULL)
         *discarded = n;
     return MTASK_OK;
@@ -1586,8 +1600,8 @@ MTASK_API mtask_status mtask_queue_discard(mtask_queue *queue, void (*fn)(void *
 
 /* A select links a listener into the gate of each of its cases, then looks at all once more, and
    sleeps on its signal. Whoever opens a gate with LISTENERS fires the oldest that has not been fired
-   yet, for each item or place one. A select that leaves passes on what it was told and did not
-   take. Why no wake-up is lost: as in >>queue-gate, with LISTENERS for WAITERS, and the count of the
+   yet, for each item or place one. A select that leaves tells the next, if there is more. Why no
+   wake-up is lost: as in >>queue-gate, with LISTENERS for WAITERS, and the count of the
    signal for the word: it is reset before the last look. */
 
 static mtask_queue_case *mtask__case_of(mtask__listener *listener) {
@@ -1595,13 +1609,19 @@ static mtask_queue_case *mtask__case_of(mtask__listener *listener) {
                                         offsetof(mtask_queue_case, listener));
 }
 
-/* Listeners are linked at the front, so the oldest is the last. */
-static mtask_queue_case *mtask__gate_oldest(mtask__queue_gate *gate) {
-    mtask_queue_case *oldest = NULL;
-    for (mtask__listener *listener = gate->listeners; listener != NULL; listener = listener->next)
-        if (!mtask__case_of(listener)->fired)
-            oldest = mtask__case_of(listener);
-    return oldest;
+/* Fires `n` listeners that have not been fired yet, the oldest first: they are linked at the front. */
+static void mtask__gate_fire(mtask__queue_gate *gate, size_t n) {
+    mtask__listener *listener = gate->listeners;
+    while (listener != NULL && listener->next != NULL)
+        listener = listener->next;
+    for (; listener != NULL && n > 0; listener = listener->prev) {
+        mtask_queue_case *one = mtask__case_of(listener);
+        if (one->fired)
+            continue;
+        one->fired = true;
+        mtask__signal_fire(listener->signal, false);
+        n--;
+    }
 }
 
 /* Makes the descriptor readable. The look at `signaled` is sequentially consistent, after the lock
@@ -1626,23 +1646,21 @@ static void mtask__queue_unsignal(mtask_queue *queue) {
     mtask__lock(&core->listen_lock);
     if (mtask__load(&core->signaled, RELAXED) != 0) {
         mtask__store(&core->signaled, 0, SEQ_CST);
-        if (mtask__queue_is_ready(queue, MTASK_GET))
+        if (mtask__queue_is_ready(queue, MTASK_GET)) {
+            mtask__os_notifier_set(core->notifier); /* again, for those who wait for an edge */
             mtask__store(&core->signaled, 1, SEQ_CST);
-        else /* a put that comes now sees 0, and waits for the lock */
+        } else { /* a put that comes now sees 0, and waits for the lock */
             mtask__os_notifier_clear(core->notifier);
+        }
     }
     mtask__unlock(&core->listen_lock);
 }
 
 static void mtask__gate_tell(mtask_queue *queue, mtask__queue_gate *gate, mtask_word word,
                              size_t n) {
-    mtask_queue_case *oldest;
     if ((word & MTASK__GATE_LISTENERS) != 0) {
         mtask__lock(&queue->core->listen_lock);
-        for (; n > 0 && (oldest = mtask__gate_oldest(gate)) != NULL; n--) {
-            oldest->fired = true;
-            mtask__signal_fire(oldest->listener.signal, false);
-        }
+        mtask__gate_fire(gate, n);
         mtask__unlock(&queue->core->listen_lock);
     }
     if ((word & MTASK__GATE_WATCHED) != 0)
@@ -1672,57 +1690,76 @@ MTASK_API mtask_status mtask_queue_pollfd(mtask_queue *queue, int *fd) {
     return MTASK_OK;
 }
 
-static bool mtask__case_is_open(const mtask_queue_case *one) {
-    return one->queue != NULL && mtask__queue_is_live(one->queue);
+/* Whether a queue of this process can tell of the case. */
+static bool mtask__case_listens(const mtask_queue_case *one) {
+    return one->queue != NULL && !one->queue->shared;
 }
 
 static mtask__queue_gate *mtask__case_gate(const mtask_queue_case *one) {
     return mtask__queue_gate_of(one->queue, one->op);
 }
 
-/* The index of one case that is worth trying, each with the same chance (reservoir sampling), or
-   n. */
-static size_t mtask__select_pick(const mtask_queue_case *cases, size_t n, uint32_t *random) {
+static uint32_t mtask__select_random(uint32_t *random) {
+    *random ^= *random << 13; /* Marsaglia's xorshift, 2003 */
+    *random ^= *random >> 17;
+    return *random ^= *random << 5;
+}
+
+/* The index of one case that is sure to succeed, each with the same chance (reservoir sampling); if
+   there is none, of one that is worth trying, and *sure is false; or else n. */
+static size_t mtask__select_pick(const mtask_queue_case *cases, size_t n, uint32_t *random,
+                                 bool *sure) {
     size_t picked = n;
-    uint32_t ready = 0;
+    uint32_t count = 0;
+    *sure = false;
     for (size_t i = 0; i < n; i++) {
-        if (!mtask__case_is_open(&cases[i]) || !mtask__queue_is_ready(cases[i].queue, cases[i].op))
+        if (cases[i].queue == NULL || !mtask__queue_is_ready(cases[i].queue, cases[i].op))
             continue;
-        *random ^= *random << 13; /* Marsaglia's xorshift, 2003 */
-        *random ^= *random >> 17;
-        *random ^= *random << 5;
-        if (((uint64_t)*random * ++ready) >> 32 == 0)
+        if (!mtask__queue_is_sure(cases[i].queue, cases[i].op)) {
+            picked = *sure ? picked : i;
+            continue;
+        }
+        *sure = true;
+        if (((uint64_t)mtask__select_random(random) * ++count) >> 32 == 0)
             picked = i;
     }
     return picked;
 }
 
-/* Links the cases (those of shared queues are only looked at), or tells that all were reset. */
-static void mtask__select_link(mtask_queue_case *cases, size_t n, mtask__signal *signal,
-                               bool linked) {
-    mtask__store(&signal->fired, 0, SEQ_CST);
+/* Links the cases; those of shared queues are only looked at. */
+static void mtask__select_link(mtask_queue_case *cases, size_t n, mtask__signal *signal) {
     for (size_t i = 0; i < n; i++) {
         mtask_queue_case *one = &cases[i];
-        if (!mtask__case_is_open(one) || one->queue->shared)
+        if (!mtask__case_listens(one))
             continue;
-        mtask__lock(&one->queue->core->listen_lock);
         one->fired = false;
-        if (!linked) {
-            one->listener.signal = signal;
-            mtask__listener_link(&mtask__case_gate(one)->listeners, &one->listener);
-            mtask__or(&mtask__case_gate(one)->word, MTASK__GATE_LISTENERS, SEQ_CST);
-        }
+        one->listener.signal = signal;
+        mtask__lock(&one->queue->core->listen_lock);
+        mtask__listener_link(&mtask__case_gate(one)->listeners, &one->listener);
+        mtask__or(&mtask__case_gate(one)->word, MTASK__GATE_LISTENERS, SEQ_CST);
         mtask__unlock(&one->queue->core->listen_lock);
     }
 }
 
-/* Unlinks the cases. This select may have been told of others than the one `taken`: if there is
-   something to be had there, somebody else must hear of it. */
-static void mtask__select_unlink(mtask_queue_case *cases, size_t n, size_t taken) {
+/* Forgets what the cases were told, before they are looked at again. */
+static void mtask__select_reset(mtask_queue_case *cases, size_t n, mtask__signal *signal) {
+    mtask__store(&signal->fired, 0, SEQ_CST);
+    for (size_t i = 0; i < n; i++) {
+        if (!mtask__case_listens(&cases[i]))
+            continue;
+        mtask__lock(&cases[i].queue->core->listen_lock);
+        cases[i].fired = false;
+        mtask__unlock(&cases[i].queue->core->listen_lock);
+    }
+}
+
+/* Unlinks the cases. This select may have been told of more than it took: where there still is
+   something to be had, somebody else must hear of it. */
+static void mtask__select_unlink(mtask_queue_case *cases, size_t n) {
     for (size_t i = 0; i < n; i++) {
         mtask_queue_case *one = &cases[i];
         mtask__queue_gate *gate;
-        if (!mtask__case_is_open(one) || one->queue->shared)
+        if (!mtask__case_listens(one))
             continue;
         gate = mtask__case_gate(one);
         mtask__lock(&one->queue->core->listen_lock);
@@ -1730,7 +1767,7 @@ static void mtask__select_unlink(mtask_queue_case *cases, size_t n, size_t taken
         if (gate->listeners == NULL)
             mtask__and(&gate->word, ~(mtask_word)MTASK__GATE_LISTENERS, SEQ_CST);
         mtask__unlock(&one->queue->core->listen_lock);
-        if (i != taken && mtask__queue_is_ready(one->queue, one->op))
+        if (mtask__queue_is_ready(one->queue, one->op))
             mtask__gate_wake(one->queue, gate, mtask__gate_open(one->queue, gate, 1));
     }
 }
@@ -1783,8 +1820,9 @@ static mtask_status mtask__select_run(mtask_queue_case *cases, size_t n, size_t 
     int64_t nap = MTASK_US(50);
     unsigned turn = 0;
     bool linked = false;
+    bool sure;
     for (;;) {
-        size_t i = mtask__select_pick(cases, n, &random);
+        size_t i = mtask__select_pick(cases, n, &random, &sure);
         if (i < n) {
             status =
                 mtask__queue_move_one(cases[i].queue, cases[i].op, cases[i].item, MTASK_NOWAIT);
@@ -1792,23 +1830,27 @@ static mtask_status mtask__select_run(mtask_queue_case *cases, size_t n, size_t 
                 *taken = i;
                 break;
             }
-            mtask__backoff(&turn); /* the other end is at work, or somebody was faster */
-            status = MTASK_TIMEOUT;
-            if (turn <= 16 || deadline == MTASK_FOREVER || mtask_now() < deadline)
+            mtask__backoff(&turn); /* somebody was faster, or the other end is still at work */
+            if (sure ? turn <= 16 || !mtask__is_over(deadline)
+                     : waited == MTASK_OK && !mtask__is_over(deadline))
                 continue;
+            waited = waited == MTASK_OK ? MTASK_TIMEOUT : waited;
         }
         if (deadline == 0 || waited != MTASK_OK)
             break;
-        if (linked && mtask__load(&signal.fired, SEQ_CST) == 0) {
+        if (linked)
             waited = mtask__select_wait(&signal, deadline, shared, &nap);
-            turn = 0;
-        }
-        mtask__select_link(cases, n, &signal, linked);
+        else
+            mtask__select_link(cases, n, &signal);
+        if (linked)
+            mtask__select_reset(cases, n, &signal);
         linked = true;
     }
     if (linked)
-        mtask__select_unlink(cases, n, *taken);
-    return *taken < n || waited == MTASK_OK ? status : waited;
+        mtask__select_unlink(cases, n);
+    if (*taken < n)
+        return status;
+    return waited == MTASK_OK ? MTASK_TIMEOUT : waited;
 }
 
 MTASK_API mtask_status mtask_queue_select(mtask_queue_case *cases, size_t n, size_t *fired,

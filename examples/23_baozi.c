@@ -30,7 +30,7 @@ static int made, eaten; /* each belongs to one thread until that is joined */
 
 static void *producer(void *arg) {
     const char *name = (const char *)arg;
-    unsigned random = 1;
+    unsigned random = 6; /* for rand_r */
     for (; made < 10; made++) {
         printf("making.....\n");
         MUST(mtask_sleep(seconds(rand_r(&random) % 3)));
@@ -44,7 +44,7 @@ static void *producer(void *arg) {
 }
 
 static void *consumer(void *arg) {
-    unsigned random = 2;
+    unsigned random = 3;
     for (;;) {
         int number;
         MUST(mtask_sleep(seconds(rand_r(&random) % 4)));

@@ -16,7 +16,7 @@
 // shows how full the queues are.
 //
 // Output (patterns):
-//   ^[1-9][0-9]* files in build/pipeline\.tar\.gz, 0 errors, [0-9.]+ MB became [0-9.]+$
+//   ^[1-9][0-9]* files in build/pipeline\.tar\.gz: [0-9.]+ MB became [0-9.]+; errors: 0$
 //   ^to_pack was filled to [0-9.]+ of 8 on average, to_write to [0-9.]+ of 16$
 //   ^blocks at the same time, at most: ([1-9]|1[0-8])$
 #define _FILE_OFFSET_BITS 64 /* files above 2 GiB on 32-bit systems, too */
@@ -266,8 +266,8 @@ static void draw_progress(void) {
 
 static void print_summary(void) {
     double sent = reader.sent > 0 ? (double)reader.sent : 1;
-    printf("%u files in %s, %u errors, %.2f MB became %.2f\n", mtask_word_load(&files), writer.name,
-           mtask_word_load(&errors), reader.bytes / 1e6, writer.bytes / 1e6);
+    printf("%u files in %s: %.2f MB became %.2f; errors: %u\n", mtask_word_load(&files),
+           writer.name, reader.bytes / 1e6, writer.bytes / 1e6, mtask_word_load(&errors));
     printf("to_pack was filled to %.1f of %d on average, to_write to %.1f of %d\n",
            (double)reader.in_to_pack / sent, TO_PACK, (double)reader.in_to_write / sent, TO_WRITE);
     printf("blocks at the same time, at most: %u\n", reader.most_alive);

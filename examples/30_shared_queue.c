@@ -42,7 +42,8 @@ static mtask_queue_desc in(unsigned char *storage) {
                               .flags = MTASK_SHARED};
 }
 
-/* What each worker process runs; it has handles of its own on the queues. */
+/* What each worker runs, with handles of its own. (A forked process might use those of its parent;
+   one that is started otherwise finds the queues like this.) */
 static void work(int self) {
     mtask_queue_desc to_do_desc = in(shared->to_do), done_desc = in(shared->done);
     jobs to_do, done;

@@ -33,8 +33,7 @@ static void *take(size_t size);
 
 enum { FILE_TROUBLE = 1, USAGE, NO_ANSWER, REFUSED };                          /* exit status */
 enum { BAUD, TIMEOUT, TRIES, LOSS, CORRUPT, DELAY, SEED, MUTE, CUT, NUMBERS }; /* options */
-static long number[NUMBERS] = {[BAUD] = 115200, [TIMEOUT] = 500, [TRIES] = 8, [SEED] = 1};
-
+static long number[NUMBERS] = {[BAUD] = 115200, [TIMEOUT] = 500, [TRIES] = 5, [SEED] = 1};
 enum { QUEUE_LENGTH = 16 };
 MTASK_QUEUE_TYPE(packets, struct packet);
 
@@ -55,7 +54,7 @@ static void *take(size_t size) {
 }
 
 static _Noreturn void die(const char *name, const char *why, const char *hint) {
-    dprintf(STDERR_FILENO, "flash: %s: %s%s\n", name, why, hint);
+    fprintf(stderr, "flash: %s: %s%s\n", name, why, hint);
     exit(FILE_TROUBLE);
 }
 
@@ -87,7 +86,7 @@ static void *read_image(void *arg) {
 static mtask_status deliver(struct job *job, struct packet *packet, struct packet *answer) {
     mtask_status status = MTASK_TIMEOUT;
     for (int again = 0; again < number[TRIES] && status != MTASK_BROKEN; again++) {
-        int64_t patience = MTASK_MS(number[TIMEOUT]) << (again < 3 ? again : 3);
+        int64_t patience = MTASK_MS(number[TIMEOUT]) << (again < 6 ? again : 6);
         int64_t deadline = mtask_deadline(patience + MTASK_SEC(10 * MOST_BYTES) / number[BAUD]);
         mtask_word_add(&job->resent, again > 0);
         status = line_send(&job->line, packet, deadline);
@@ -106,8 +105,7 @@ static mtask_status deliver(struct job *job, struct packet *packet, struct packe
 
 static void *explain(mtask_status status, uint32_t seq, struct packet *answer) {
     if (status == MTASK_TIMEOUT)
-        return mtask_fail(status,
-                          "no answer to packet %u, tried %ld times: check cable, power, --baud",
+        return mtask_fail(status, "no answer to packet %u, %ld tries: check cable, power, --baud",
                           seq, number[TRIES]);
     if (status == MTASK_BROKEN)
         return mtask_fail(status, "the line was cut at packet %u: plug the device in again", seq);
@@ -134,7 +132,7 @@ static void *send_packets(void *arg) {
 
 static void print_progress(struct job *job, int64_t start, const char *end) {
     uint64_t sent = mtask_word_load(&job->sent), ms = (uint64_t)(mtask_now() - start) / 1000000;
-    dprintf(STDERR_FILENO, "flash: %u %% of %u KiB, %u KiB/s, %u packets sent again%s",
+    fprintf(stderr, "flash: %u %% of %u KiB, %u KiB/s, %u packets sent again%s",
             (unsigned)(sent * 100 / job->size), (job->size + 1023) / 1024,
             (unsigned)(sent * 1000 / 1024 / (ms + 1)), mtask_word_load(&job->resent), end);
 }
@@ -160,9 +158,8 @@ static int flash(struct job *job, const char *image, const char *line) {
     if (sent_out.status == MTASK_OK)
         return 0;
     bool unread = read_out.status != MTASK_OK;
-    dprintf(STDERR_FILENO, "flash: %s: %s\nflash: %s\n", unread ? image : line,
-            unread ? read_out.text : sent_out.text,
-            "the device has no whole image now: flash it again");
+    fprintf(stderr, "flash: %s: %s\nflash: the device has no whole image now: flash it again\n",
+            unread ? image : line, unread ? read_out.text : sent_out.text);
     return unread ? FILE_TROUBLE : sent_out.status == MTASK_FAILED ? REFUSED : NO_ANSWER;
 }
 
@@ -196,11 +193,12 @@ static const char *obey(struct device *device, const struct packet *packet) {
 static void run_device(struct line *line, int copy) {
     struct device device = {.copy = copy};
     struct packet packet, answer;
-    for (long count = 1;; count++) {
+    for (;;) {
         mtask_status status = line_receive(line, &packet, MTASK_FOREVER);
-        if (status == MTASK_BROKEN || count == number[CUT])
+        if (status == MTASK_BROKEN ||
+            (status == MTASK_OK && le32toh(packet.seq) + 1 == number[CUT]))
             return;
-        if (line_mishap(line, number[LOSS]) || (number[MUTE] > 0 && count >= number[MUTE]))
+        if (line_mishap(line, number[LOSS]) || device.expected + 1 == number[MUTE])
             continue;
         const char *refusal = status == MTASK_OK ? obey(&device, &packet) : NULL;
         answer.kind = status != MTASK_OK ? NAK : refusal != NULL ? REFUSE : ACK;
@@ -215,10 +213,9 @@ static void run_device(struct line *line, int copy) {
 
 /* Starts the device in a process of its own; returns the host's end of the line. */
 static int simulate(const char *copy_name) {
-    struct line line = {.corrupt = number[CORRUPT]};
+    struct line line = {.corrupt = number[CORRUPT], .noise = (uint32_t)number[SEED] << 1 | 1};
     int fd, copy = open(copy_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     pid_t device;
-    line.noise = (uint32_t)number[SEED] * 2654435761u | 1u; /* not 0, which means no noise */
     if (copy < 0)
         die(copy_name, strerror(errno), "");
     if (openpty(&line.fd, &fd, NULL, NULL, NULL) != 0 || (device = fork()) < 0)
@@ -253,14 +250,15 @@ static void open_line(struct line *line, const char *name, const char *copy) {
         die(name, strerror(errno), line_advice(errno));
 }
 
-/* Takes the value of an option; returns whether it is one. */
+/* Whether an option can have that value, which then it has. */
 static bool set_number(int option, const char *text) {
-    static const long most[NUMBERS] = {4000000, 60000,   100,     100,    100,
-                                       1000,    1 << 30, 1 << 30, 1 << 30};
+    static const long most[] = {4000000, 60000, 100, 100, 100, 1000, INT_MAX, INT_MAX, INT_MAX};
     char *end;
-    number[option] = strtol(text, &end, 10);
-    return end > text && *end == '\0' && number[option] >= (option <= TRIES) &&
-           number[option] <= most[option];
+    long value = number[option] = strtol(text, &end, 10);
+    if (end > text && *end == '\0' && value >= (option <= TRIES) && value <= most[option])
+        return true;
+    return fprintf(stderr, "flash: '%s': a number from %d to %ld is wanted\n", text,
+                   option <= TRIES, most[option]) < 0;
 }
 
 /* Returns what follows --simulate, or NULL. */
@@ -279,10 +277,11 @@ static const char *parse_options(int argc, char **argv) {
             right = right && i < NUMBERS && set_number(i, optarg);
     if (right && argc - optind == (copy != NULL ? 1 : 2))
         return copy;
-    dprintf(STDERR_FILENO,
-            "usage: flash [--baud N] [--timeout MS] [--tries N] IMAGE LINE\n"
-            "       flash --simulate COPY [--loss %%] [--corrupt %%] [--delay MS] [--seed N]\n"
-            "             [--mute N] [--cut N] [--timeout MS] [--tries N] IMAGE\n");
+    fputs(
+        "usage: flash [--baud N] [--timeout MS] [--tries N] IMAGE LINE\n"
+        "       flash --simulate COPY [--loss N] [--corrupt N] [--delay MS] [--seed N] [--mute N]\n"
+        "             [--cut N] [--timeout MS] [--tries N] IMAGE\n",
+        stderr);
     exit(USAGE);
 }
 

@@ -31,7 +31,7 @@ enum {
     CAPACITY_MAX = 1000,
     CROWD = 4, /* most producers, and most consumers, of the stress test */
     RANKS = 3,
-    SERIALS = 20000,
+    SERIALS = 40000,
     BATCH = 7
 };
 
@@ -557,7 +557,7 @@ static int echo(mtask_queue *requests, mtask_queue *replies) {
 }
 
 /* Maps the world elsewhere than at `taken`, attaches to both queues and serves. */
-static int be_a_stranger(int fd, const void *taken) {
+static int be_a_stranger(int fd, const void *taken, bool priority) {
     world *all = map_world(fd);
     mtask_queue requests, replies;
     mtask_queue_desc desc;
@@ -566,7 +566,7 @@ static int be_a_stranger(int fd, const void *taken) {
     STRANGER_CHECK(all != NULL && all != taken);
     desc = describe(all, MTASK_FIFO, 0);
     desc.item_size = 0;
-    desc.compare = by_rank_too;
+    desc.compare = priority ? by_rank_too : NULL;
     STRANGER_CHECK(mtask_queue_attach(&requests, &desc) == MTASK_OK);
     desc = describe_other(all);
     STRANGER_CHECK(mtask_queue_attach(&replies, &desc) == MTASK_OK);
@@ -577,13 +577,14 @@ static int be_a_stranger(int fd, const void *taken) {
 }
 
 static int stranger_main(char **argv) {
-    int line = be_a_stranger(atoi(argv[1]), (const void *)(uintptr_t)strtoull(argv[2], NULL, 16));
+    const void *taken = (const void *)(uintptr_t)strtoull(argv[2], NULL, 16);
+    int line = be_a_stranger(atoi(argv[1]), taken, strcmp(argv[3], "priority") == 0);
     if (line != 0)
         dprintf(2, "%s:%d: failed in another program\n", __FILE__, line);
     return line != 0;
 }
 
-static pid_t execute_stranger(int fd, const world *all) {
+static pid_t execute_stranger(int fd, const world *all, mtask_queue_kind kind) {
     char number[16], address[32];
     pid_t pid;
     snprintf(number, sizeof number, "%d", fd);
@@ -591,7 +592,8 @@ static pid_t execute_stranger(int fd, const world *all) {
     pid = fork();
     testing_check(pid >= 0);
     if (pid == 0) {
-        execl("/proc/self/exe", "stranger", number, address, (char *)NULL);
+        execl("/proc/self/exe", "stranger", number, address,
+              kind == MTASK_PRIORITY ? "priority" : "other", (char *)NULL);
         _exit(127);
     }
     return pid;
@@ -626,7 +628,7 @@ static void talk_to_a_stranger(mtask_queue_kind kind) {
     ck_assert_status(mtask_queue_init(&requests, &desc), MTASK_OK);
     desc = describe_other(all);
     ck_assert_status(mtask_queue_init(&replies, &desc), MTASK_OK);
-    pid = execute_stranger(fd, all);
+    pid = execute_stranger(fd, all, kind);
     talk(&requests, &replies, 400);
     reap(pid);
     ck_assert_uint_eq(mtask_queue_unfinished(&requests), 0);
@@ -657,7 +659,7 @@ START_TEST(another_program_drains_a_closed_lifo_queue) {
     ck_assert_status(mtask_queue_init(&replies, &desc), MTASK_OK);
     fill(&requests, 9);
     ck_assert_status(mtask_queue_close(&requests), MTASK_OK);
-    pid = execute_stranger(fd, all);
+    pid = execute_stranger(fd, all, MTASK_LIFO);
     for (uint64_t i = 9; i > 0; i--)
         get_parcel(&replies, 1000 + i - 1);
     ck_assert_status(mtask_queue_get(&replies, &(parcel){0}, MTASK_FOREVER), MTASK_CLOSED);
@@ -1251,8 +1253,8 @@ static void produce(world *all, int index) {
     while (serial < SERIALS && status != MTASK_CLOSED && (serial == 0 || mtask_now() < all->end)) {
         serial += put_some(&queue, index, serial, &random, &status);
         testing_check(status == MTASK_OK || status == MTASK_FULL || status == MTASK_CLOSED);
+        __atomic_store_n(&all->put[index], serial, __ATOMIC_RELEASE);
     }
-    all->put[index] = serial;
 }
 
 /* Each item once, whole, and in the order of its producer (of each rank; or none: a stack). */
@@ -1305,6 +1307,25 @@ static void check_seen(const world *all) {
     }
 }
 
+/* Joins; fails the test if a consumer, of `count`, has ended, which it should not yet. */
+static void join_crowd(mtask_queue *queue, const pid_t *consumers, int count) {
+    mtask_status status;
+    while ((status = mtask_queue_join(queue, MTASK_MS(200))) == MTASK_TIMEOUT)
+        for (int i = 0; i < count; i++)
+            testing_check(!has_ended(consumers[i]));
+    ck_assert_status(status, MTASK_OK);
+    ck_assert_uint_eq(mtask_queue_unfinished(queue), 0);
+}
+
+/* Closes at a random moment, after something has been put. */
+static void close_amid(world *all, mtask_queue *queue) {
+    testing_random random = testing_random_make(all->seed, 2 * CROWD);
+    while (__atomic_load_n(&all->put[0], __ATOMIC_ACQUIRE) == 0)
+        sched_yield();
+    ck_assert_status(mtask_sleep((int64_t)testing_below(&random, MTASK_MS(4))), MTASK_OK);
+    ck_assert_status(mtask_queue_close(queue), MTASK_OK);
+}
+
 /* One crowd on one queue, which ends in one of three ways: join, then close; close when all has
    been put; close in the middle. */
 static void run_crowd(world *all, int producers, int consumers, int ending) {
@@ -1313,23 +1334,20 @@ static void run_crowd(world *all, int producers, int consumers, int ending) {
     mtask_queue_desc desc = describe(all, all->kind, all->capacity);
     ck_assert_status(mtask_queue_init(&queue, &desc), MTASK_OK);
     memset(all->seen, 0, sizeof all->seen);
+    memset(all->put, 0, sizeof all->put);
     all->producers = producers;
     all->closed_early = ending == 2;
-    all->end = mtask_now() + MTASK_MS(ending == 2 ? 2000 : 25);
+    all->end = mtask_now() + MTASK_MS(25);
     for (int i = 0; i < consumers; i++)
         users[i] = spawn(consume, all, i);
     for (int i = 0; i < producers; i++)
         makers[i] = spawn(produce, all, i);
-    if (ending == 2) {
-        while (mtask_queue_unfinished(&queue) == 0 && mtask_queue_is_empty(&queue))
-            testing_pause(1);
-        testing_pause(10 + (long)(all->seed % 10));
-        ck_assert_status(mtask_queue_close(&queue), MTASK_OK);
-    }
+    if (ending == 2)
+        close_amid(all, &queue);
     for (int i = 0; i < producers; i++)
         reap(makers[i]);
     if (ending == 0)
-        ck_assert_status(mtask_queue_join(&queue, MTASK_FOREVER), MTASK_OK);
+        join_crowd(&queue, users, consumers);
     ck_assert_status(mtask_queue_close(&queue), MTASK_OK);
     for (int i = 0; i < consumers; i++)
         reap(users[i]);
@@ -1409,7 +1427,7 @@ int main(int argc, char **argv) {
         a_stack_loses_and_doubles_nothing_between_crowds_of_processes,
         a_priority_queue_loses_and_doubles_nothing_between_crowds_of_processes};
     size_t count = CAN_SHARE ? sizeof tests / sizeof tests[0] : 1;
-    if (argc == 3)
+    if (argc == 4)
         return stranger_main(argv);
     return testing_main(testing_suite("queue_shared", tests, count));
 }
