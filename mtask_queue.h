@@ -1754,21 +1754,26 @@ static void mtask__select_reset(mtask_queue_case *cases, size_t n, mtask__signal
 }
 
 /* Unlinks the cases. This select may have been told of more than it took: where there still is
-   something to be had, somebody else must hear of it. */
+   something to be had, somebody else must hear of it; so first all are unlinked, then it is told. */
 static void mtask__select_unlink(mtask_queue_case *cases, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        mtask_queue_case *one = &cases[i];
         mtask__queue_gate *gate;
-        if (!mtask__case_listens(one))
+        if (!mtask__case_listens(&cases[i]))
             continue;
-        gate = mtask__case_gate(one);
-        mtask__lock(&one->queue->core->listen_lock);
-        mtask__listener_unlink(&gate->listeners, &one->listener);
+        gate = mtask__case_gate(&cases[i]);
+        mtask__lock(&cases[i].queue->core->listen_lock);
+        mtask__listener_unlink(&gate->listeners, &cases[i].listener);
         if (gate->listeners == NULL)
             mtask__and(&gate->word, ~(mtask_word)MTASK__GATE_LISTENERS, SEQ_CST);
-        mtask__unlock(&one->queue->core->listen_lock);
-        if (mtask__queue_is_ready(one->queue, one->op))
-            mtask__gate_wake(one->queue, gate, mtask__gate_open(one->queue, gate, 1));
+        mtask__unlock(&cases[i].queue->core->listen_lock);
+    }
+    for (size_t i = 0; i < n; i++) {
+        mtask_queue *queue = cases[i].queue;
+        mtask__queue_gate *gate;
+        if (!mtask__case_listens(&cases[i]) || !mtask__queue_is_ready(queue, cases[i].op))
+            continue;
+        gate = mtask__case_gate(&cases[i]);
+        mtask__gate_wake(queue, gate, mtask__gate_open(queue, gate, 1));
     }
 }
 
