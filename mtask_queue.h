@@ -170,7 +170,7 @@ MTASK_API mtask_status mtask_queue_init(mtask_queue *queue, const mtask_queue_de
    priority queue). kind and flags are not looked at; capacity and item_size must be those of the
    queue, or 0 for whatever they are. MTASK_NOT_FOUND: no queue has been made there yet.
    MTASK_INVALID: it does not fit the desc, was made without MTASK_SHARED or by another version of
-   mtask, or compare is missing. After fork, the child may use the handles of its parent. Does not
+   mtask, or compare is missing. MTASK_UNSUPPORTED: no shared memory on this system. After fork, the child may use the handles of its parent. Does not
    block. */
 MTASK_API mtask_status mtask_queue_attach(mtask_queue *queue, const mtask_queue_desc *desc);
 
@@ -1641,9 +1641,9 @@ static void mtask__queue_signal(mtask_queue *queue) {
 /* A get found the queue empty: the descriptor must not stay readable, unless items come just now. */
 static void mtask__queue_unsignal(mtask_queue *queue) {
     mtask__queue_core *core = queue->core;
-    if (mtask__load(&core->signaled, SEQ_CST) == 0)
+    if ((mtask__load(&core->filled.word, SEQ_CST) & MTASK__GATE_WATCHED) == 0)
         return;
-    mtask__lock(&core->listen_lock);
+    mtask__lock(&core->listen_lock); /* a look at `signaled` without it could miss one to come */
     if (mtask__load(&core->signaled, RELAXED) != 0) {
         mtask__store(&core->signaled, 0, SEQ_CST);
         if (mtask__queue_is_ready(queue, MTASK_GET)) {
@@ -1907,6 +1907,8 @@ static mtask_status mtask__queue_check(const mtask_queue_desc *desc) {
         return MTASK_INVALID;
     if (unbounded && shared)
         return MTASK_INVALID;
+    if (shared && !mtask__queue_can_share())
+        return MTASK_UNSUPPORTED;
     if (unbounded)
         return MTASK__HAS_STB_DS ? MTASK_OK : MTASK_UNSUPPORTED;
     if (mtask__queue_slot_bytes(desc->kind, desc->capacity, desc->item_size) == 0)
@@ -1957,6 +1959,12 @@ static mtask_status mtask__queue_init_locks(mtask__queue_core *core) {
     if (status != MTASK_OK)
         (void)mtask_shared_mutex_deinit(&core->tail.robust);
     return status;
+}
+
+/* Whether words can be waited on between processes. */
+static bool mtask__queue_can_share(void) {
+    mtask_mutex mutex;
+    return mtask_mutex_init(&mutex, MTASK_SHARED) == MTASK_OK;
 }
 
 /* The core, in the storage given or allocated; *block receives what to free. */
@@ -2027,6 +2035,8 @@ MTASK_API mtask_status mtask_queue_attach(mtask_queue *queue, const mtask_queue_
     if (desc == NULL || desc->storage == NULL || desc->storage_size < MTASK__QUEUE_CORE_SIZE ||
         (uintptr_t)desc->storage % MTASK_QUEUE_ALIGN != 0)
         return MTASK_INVALID;
+    if (!mtask__queue_can_share())
+        return MTASK_UNSUPPORTED;
     core = (mtask__queue_core *)desc->storage;
     magic = mtask__load(&core->magic, ACQUIRE); /* pairs with the release of init */
     if (magic == 0)
