@@ -1896,6 +1896,12 @@ static bool mtask__queue_is_kind(mtask_queue_kind kind) {
     return kind == MTASK_FIFO || kind == MTASK_LIFO || kind == MTASK_PRIORITY;
 }
 
+/* Whether words can be waited on between processes. */
+static bool mtask__queue_can_share(void) {
+    mtask_mutex mutex;
+    return mtask_mutex_init(&mutex, MTASK_SHARED) == MTASK_OK;
+}
+
 static mtask_status mtask__queue_check(const mtask_queue_desc *desc) {
     bool priority = desc->kind == MTASK_PRIORITY;
     bool unbounded = desc->capacity == MTASK_UNBOUNDED;
@@ -1959,12 +1965,6 @@ static mtask_status mtask__queue_init_locks(mtask__queue_core *core) {
     if (status != MTASK_OK)
         (void)mtask_shared_mutex_deinit(&core->tail.robust);
     return status;
-}
-
-/* Whether words can be waited on between processes. */
-static bool mtask__queue_can_share(void) {
-    mtask_mutex mutex;
-    return mtask_mutex_init(&mutex, MTASK_SHARED) == MTASK_OK;
 }
 
 /* The core, in the storage given or allocated; *block receives what to free. */
