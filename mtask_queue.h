@@ -59,9 +59,9 @@
      and its handle at most.
 
    CONTENTS: grep for the tag.
-     >>queue-type  >>queue  >>select  >>queue-layout
+     >>queue  >>select  >>queue-layout  >>queue-type
      implementation: >>queue-side  >>queue-gate  >>queue-ring  >>queue-heap  >>queue-robust
-     >>queue-array  >>queue-move  >>queue-make  >>queue-listen and some of the same again
+     >>queue-array  >>queue-move  >>queue-done  >>queue-listen  >>queue-make
      platforms: >>linux-notifier  >>posix-notifier
 
    OPTIONS (define them before the include, the same in every file)

@@ -1,3 +1,4 @@
 /* mtask_impl.c - the implementation of every mtask header, once, for the programs in tests/ */
 #define MTASK_IMPLEMENTATION
+#include "../mtask.h"
 #include "../mtask_queue.h"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # run.sh - runs the tests: `run.sh quick`, `run.sh all`, or `run.sh NAME...` with the names below,
-# those of the check scripts (config_cpp, ...), lint, format, examples, pwc.
+# those of the check scripts (config_cpp, ...), lint, format, examples, pwc, flash.
 #
 # Each configuration compiles tests/mtask_impl.c and every tests/test_*.c, links each pair, runs it.
 # TESTS="mutex cond" in the environment takes only the tests/test_*.c whose names hold one of these
-# words; TIMES=1 prints how long each takes. A line for each configuration; last, "N passed, N
+# words; STRESS=100 runs all rounds of the stress tests; TIMES=1 prints how long each takes. A line for each configuration; last, "N passed, N
 # failed".
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -12,24 +12,25 @@ cd "$(dirname "$0")/.." || exit 1
 ASAN="-g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 TSAN="-O1 -g -fsanitize=thread"
 
-# name | compiler of the implementation | compiler of the tests | flags | factor of time-outs
+# name | compiler of the implementation | compiler of the tests | flags | factor of time-outs | how
+# many of the rounds of stress tests, in per cent: all where it is worth most, for the time it takes
 CONFIGS=(
-    "gcc-O2     | gcc -std=c11       | gcc -std=c11   | -O2 -Werror                      | 1"
-    "gcc-O0     | gcc -std=c11       | gcc -std=c11   | -O0 -Werror                      | 2"
-    "clang-O2   | clang -std=c11     | clang -std=c11 | -O2 -Werror                      | 1"
-    "asan       | clang -std=c11     | clang -std=c11 | -O1 $ASAN                        | 4"
-    "tsan       | gcc -std=c11       | gcc -std=c11   | $TSAN -Wno-tsan                  | 6"
-    "posix      | gcc -std=c11       | gcc -std=c11   | -O2 -Werror -DMTASK_FORCE_POSIX  | 2"
-    "posix-tsan | clang -std=c11     | clang -std=c11 | $TSAN -DMTASK_FORCE_POSIX        | 6"
-    "debug      | gcc -std=c11       | gcc -std=c11   | -O1 $ASAN -DMTASK_DEBUG=1        | 4"
-    "c++11      | g++ -std=c++11     | gcc -std=c11   | -O2 -Werror                      | 1"
-    "c++20      | g++ -std=c++20     | gcc -std=c11   | -O2 -Werror                      | 1"
-    "clang++    | clang++ -std=c++17 | clang -std=c11 | -O2 -Werror                      | 1"
+    "gcc-O2     | gcc -std=c11       | gcc -std=c11   | -O2 -Werror                      | 2 | 100"
+    "gcc-O0     | gcc -std=c11       | gcc -std=c11   | -O0 -Werror                      | 2 | 10"
+    "clang-O2   | clang -std=c11     | clang -std=c11 | -O2 -Werror                      | 2 | 10"
+    "asan       | clang -std=c11     | clang -std=c11 | -O1 $ASAN                        | 4 | 100"
+    "tsan       | gcc -std=c11       | gcc -std=c11   | $TSAN -Wno-tsan                  | 6 | 100"
+    "posix      | gcc -std=c11       | gcc -std=c11   | -O2 -Werror -DMTASK_FORCE_POSIX  | 2 | 25"
+    "posix-tsan | clang -std=c11     | clang -std=c11 | $TSAN -DMTASK_FORCE_POSIX        | 6 | 25"
+    "debug      | gcc -std=c11       | gcc -std=c11   | -O1 $ASAN -DMTASK_DEBUG=1        | 4 | 25"
+    "c++11      | g++ -std=c++11     | gcc -std=c11   | -O2 -Werror                      | 2 | 10"
+    "c++20      | g++ -std=c++20     | gcc -std=c11   | -O2 -Werror                      | 2 | 10"
+    "clang++    | clang++ -std=c++17 | clang -std=c11 | -O2 -Werror                      | 2 | 10"
 )
 QUICK="gcc-O2 each_header config_errors config_units"
 CHECKS="each_header config_warnings config_units config_errors config_cpp config_plugin
-    config_install"
-STAGES="lint format examples pwc"
+    config_install config_queue"
+STAGES="lint format examples pwc flash"
 
 OUT=build/tests
 WARN="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wundef"
@@ -134,12 +135,13 @@ find_runner() {
 
 # run_config LINE: compiles and runs one configuration.
 run_config() {
-    local name factor start=$EPOCHREALTIME passed=0 failed=0 file files p f
-    IFS='|' read -r name IMPL_CC TEST_CC FLAGS factor <<<"$1"
+    local name factor scale start=$EPOCHREALTIME passed=0 failed=0 file files p f
+    IFS='|' read -r name IMPL_CC TEST_CC FLAGS factor scale <<<"$1"
     name=$(trim "$name") IMPL_CC=$(trim "$IMPL_CC") factor=$(trim "$factor")
     DIR=$OUT/$name LINK_LIBS=
     case $IMPL_CC in *++*) LINK_LIBS=-lstdc++ ;; esac
     export DIR IMPL_CC TEST_CC FLAGS LINK_LIBS RUNNER CK_TIMEOUT_MULTIPLIER=$factor
+    export MTASK_TEST_SCALE=${STRESS:-$scale}
     rm -rf "$DIR"
     mkdir -p "$DIR"
     find_runner
@@ -169,7 +171,7 @@ stage_command() {
     lint) echo "tests/lint.py" ;;
     format) echo "make -s format-check" ;;
     examples) echo "tests/examples.sh" ;;
-    pwc) echo "tests/test_pwc.sh" ;;
+    pwc | flash) echo "tests/test_$1.sh" ;;
     *) echo "tests/$1.sh" ;;
     esac
 }

@@ -333,6 +333,11 @@ START_TEST(attach_refuses_what_is_no_shared_queue) {
     memset(all->storage, 0xa5, sizeof all->storage); /* as another version may have left it */
     ck_assert_status(mtask_queue_attach(&handle, &desc), MTASK_INVALID);
     memset(all->storage, 0, sizeof all->storage);
+    ck_assert_status(mtask_queue_init(&queue, &desc), MTASK_OK);
+    all->storage[1] ^= 1; /* the version, which comes first, in any byte order */
+    ck_assert_status(mtask_queue_attach(&handle, &desc), MTASK_INVALID);
+    all->storage[1] ^= 1;
+    ck_assert_status(mtask_queue_attach(&handle, &desc), MTASK_OK);
     desc.flags = MTASK_PRIVATE;
     ck_assert_status(mtask_queue_init(&queue, &desc), MTASK_OK);
     ck_assert_status(mtask_queue_put(&queue, &(parcel){0}, MTASK_NOWAIT), MTASK_OK);

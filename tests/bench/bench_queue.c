@@ -11,17 +11,18 @@
    older one is marked in the peer's name.
 
    THE LIMIT. What two threads have to do to hand items over by memory: the lines that hold the
-   items go to the other CPU and, to be filled again, back. Of 8-byte items eight fit on a line, so
-   the least is 2/8 of a cache-line transfer per item; then there are the lines with the counts,
-   which can be looked at as seldom as one likes. An item with a sequence number beside it takes 4/8.
+   items go to the other CPU and, to be filled again, back. Eight 8-byte items fit on a line, so the
+   least is 2/8 of a cache-line transfer per item (processors begin the next before one has ended);
+   then there are the lines with the counts, which can be looked at as seldom as one likes. Items
+   with sequence numbers beside them take 4/8.
    `ring` is the least such program: one producer, one consumer, no locks, no sleeping, each with a
-   count that it alone writes and a remembered copy of the other's. It is no queue that anybody
-   could use with several threads on one side, or wait on; `ring+RMW` is the same with one atomic
-   read-modify-write in each put and each get, what claiming an item among several threads takes at
-   least. `two RMWs` are those two alone, on one thread, on lines that it has in its cache.
-   Of several threads on each side, bursts win: who has just put an item has the lines in its cache,
-   and so the lower bound is again that of `ring+RMW`; what fighting for the two counts costs with
-   every operation is printed below. */
+   count that it alone writes and a remembered copy of the other's. It is no queue: nobody else may
+   put or get, and nobody can wait. `ring+RMW` is the same with one atomic read-modify-write in each
+   put and each get, which is what claiming an item among several threads takes at least. `two RMWs`
+   are those two alone, on one thread, on lines that it has in its cache.
+   With several threads on each side bursts win: who has just put an item has the lines in its
+   cache. So the bound is again that of `ring+RMW`; what it costs to fight for the two counts in
+   every operation is printed beside it. */
 
 #define MTASK_IMPLEMENTATION
 #include "mtask_queue.h"
@@ -97,9 +98,9 @@ typedef struct mover {
     mtask_thread thread;
 } mover;
 
-/* The items of the stack and of the priority queue; those of the FIFOs are 0, 1, 2... Java's items are
-   objects, made beforehand: a few for the stack, since there it is only the queue that matters; for
-   the heap, which compares what is in them, as many as are in the queue at most. */
+/* The items of the stack and of the priority queue; those of the FIFOs are 0, 1, 2... Java's items
+   are objects, made beforehand: a few for the stack, where only the queue itself matters; for the
+   heap, which compares what is in them, one for each item of a producer. */
 #define KEYS      (1 << 19)
 #define LIFO_KEYS 4096
 static uint64_t keys[KEYS];
@@ -343,12 +344,12 @@ static void note_waits(void) {
                             .timed = (timed_)};                                                    \
   return figure(&what);                                                                            \
  }
-FIFO_RUN(fifo_1p1c, throughput, words, 8000000, 1, CAPACITY, false)
-FIFO_RUN(fifo_2p2c, throughput, words, 6000000, 2, CAPACITY, false)
-FIFO_RUN(fifo_8p8c, throughput, words, 6000000, 8, CAPACITY, false)
+FIFO_RUN(fifo_1p1c, throughput, words, 6000000, 1, CAPACITY, false)
+FIFO_RUN(fifo_2p2c, throughput, words, 4000000, 2, CAPACITY, false)
+FIFO_RUN(fifo_8p8c, throughput, words, 4000000, 8, CAPACITY, false)
 FIFO_RUN(fifo_cap1, throughput, words, 300000, 1, 1, false)
 FIFO_RUN(fifo_batches, throughput, batches, 64000000, 1, CAPACITY, false)
-FIFO_RUN(fifo_blocks, throughput, blocks, 6000000, 1, CAPACITY, false)
+FIFO_RUN(fifo_blocks, throughput, blocks, 4000000, 1, CAPACITY, false)
 FIFO_RUN(fifo_2p2c_wait, wait_999, words_timed, 2000000, 2, CAPACITY, true)
 FIFO_RUN(fifo_8p8c_wait, wait_999, words_timed, 2000000, 8, CAPACITY, true)
 
@@ -388,13 +389,13 @@ static double priority_2p2c_unbounded(void) {
 static double fifo_alone(void) {
     uint64_t item, sum = 0;
     must(words_init(&word_queue, CAPACITY), "init");
-    double start = bench_cpu_ns();
+    double start = bench_now_ns();
     for (uint64_t i = 0; i < ALONE_ITEMS; i++) {
         must(words_put(&word_queue, i, MTASK_FOREVER), "put");
         must(words_get(&word_queue, &item, MTASK_FOREVER), "get");
         sum += item;
     }
-    double lasted = bench_cpu_ns() - start;
+    double lasted = bench_now_ns() - start;
     check_sum(sum, (uint64_t)ALONE_ITEMS * (ALONE_ITEMS - 1) / 2);
     must(words_deinit(&word_queue), "deinit");
     return lasted / ALONE_ITEMS;
@@ -599,8 +600,8 @@ static struct {
     uint64_t sum;
 } ring;
 
-/* Looking again at once would take the line away from who is just about to write it; and a RMW, other
-   than a store, makes its thread wait until it has the line. The numbers are the best of 1 to 256. */
+/* Looking again at once would take the line away from who is just about to write it; and an RMW,
+   other than a store, makes its thread wait for the line. The numbers are the best of 1 to 256. */
 #define RING_PAUSES     16
 #define RING_RMW_PAUSES 64
 
@@ -756,7 +757,7 @@ static char rust[48] = "Rust", go[48] = "Go", java[48] = "Java", python[48] = "P
 
 #define PEER(language) "build/bench/peer_queue_" language
 
-/* Appends the version that `PROGRAM version` prints to `name`; returns 1067 for 1.67, 0 for none. */
+/* Appends to `name` the version that `PROGRAM version` prints; returns 1067 for 1.67; 0: none. */
 static int name_peer(char name[48], const char *program) {
     char command[128], text[128] = "", major[4] = "", minor[4] = "";
     snprintf(command, sizeof command, "%s version 2>/dev/null", program);

@@ -1,5 +1,5 @@
-// peer_queue_go.go FIGURE - Go's channels: prints ns per item, or us for `_wait999`; `version` prints
-// what compiled it. The figures are those of bench_queue.c, which has the same loops.
+// peer_queue_go.go FIGURE - Go's channels: prints ns per item, or us for `_wait999`; `version`
+// prints what compiled it. The figures are those of bench_queue.c, which has the same loops.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// peer_queue_java.java FIGURE - LinkedBlockingDeque used as a stack, and PriorityBlockingQueue: prints
-// ns per item; `version` prints what runs it. The figures are those of bench_queue.c, which has the
-// same loops.
+// peer_queue_java.java FIGURE - LinkedBlockingDeque used as a stack, and PriorityBlockingQueue:
+// prints ns per item; `version` prints what runs it. The figures are those of bench_queue.c, which
+// has the same loops.
 import java.util.concurrent.CyclicBarrier;
 import java.util.concurrent.LinkedBlockingDeque;
 import java.util.concurrent.PriorityBlockingQueue;
@@ -10,8 +10,8 @@ class peer_queue_java {
     static final int CAPACITY = 1024;
     static final int ITEMS = 1 << 20;
     static final int WARM_UPS = 4;
-    // The items, boxed beforehand: what is measured is the queue and not the garbage collector. Few for
-    // the stack; for the heap, which compares what is in them, one for each that a producer puts.
+    // The items, boxed beforehand: what is measured is the queue and not the garbage collector. Few
+    // for the stack; for the heap, which compares what is in them, one for each of a producer's.
     static Long[] keys;
 
     interface Put {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""peer_queue_python.py FIGURE - queue.Queue between two threads and multiprocessing.Queue between two
-processes: prints ns per item; `version` prints what runs it. The figures are those of bench_queue.c,
-which has the same loops."""
+"""peer_queue_python.py FIGURE - queue.Queue between two threads and multiprocessing.Queue between
+two processes: prints ns per item; `version` prints what runs it. The figures are those of
+bench_queue.c, which has the same loops."""
 import multiprocessing
 import platform
 import queue

@@ -1,6 +1,6 @@
-// peer_queue_rust.rs FIGURE - the bounded channel of Rust's standard library: prints ns per item (per
-// put and get together, for uncontended_put_get); `version` prints what compiled it. The figures are
-// those of bench_queue.c, which has the same loops.
+// peer_queue_rust.rs FIGURE - the bounded channel of Rust's standard library: prints ns per item
+// (for uncontended_put_get: per put and get together); `version` prints what compiled it. The
+// figures are those of bench_queue.c, which has the same loops.
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -46,7 +46,11 @@ fn consume<T: Item>(channel: Receiver<T>) -> u64 {
 }
 
 fn expect(sum: u64, items: u64, words: u64) {
-    assert_eq!(sum, (items * (items - 1) / 2).wrapping_mul(words), "items got lost");
+    assert_eq!(
+        sum,
+        (items * (items - 1) / 2).wrapping_mul(words),
+        "items got lost"
+    );
 }
 
 // One producer, one consumer. Each takes its own time: main may get to run much later.
