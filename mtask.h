@@ -1893,8 +1893,8 @@ MTASK_API void mtask__yield(void) {
 }
 
 MTASK_API bool mtask__spin(unsigned n) {
-    if (mtask__load(&mtask__state.spin, RELAXED) == 0 || mtask__me()->task->parker != NULL)
-        return false; /* relaxed: spin is constant once set */
+    if (mtask__me()->task->parker != NULL || mtask__load(&mtask__state.spin, RELAXED) == 0)
+        return false; /* relaxed: mtask__me has seen to it that it is set */
     mtask__pauses(n);
     return true;
 }

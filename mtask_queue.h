@@ -202,7 +202,7 @@ MTASK_API mtask_status mtask_queue_put_many(mtask_queue *queue, const void *item
                                             size_t *moved, int64_t timeout);
 
 /* Takes up to `count` items out, in order, into `items`: waits like mtask_queue_get until there is
-   one, then takes what there is, at one moment. *moved (may be NULL) receives how many: at least 1
+   one, then takes what there was when it looked. *moved (may be NULL) receives how many: at least 1
    for MTASK_OK (unless `count` is 0, which returns at once), otherwise 0. */
 MTASK_API mtask_status mtask_queue_get_many(mtask_queue *queue, void *items, size_t count,
                                             size_t *moved, int64_t timeout);
@@ -237,7 +237,7 @@ MTASK_API mtask_status mtask_queue_join(mtask_queue *queue, int64_t timeout);
    MTASK_INVALID, MTASK_BROKEN, MTASK_SYSTEM. Does not wait for consumers: that is join. */
 MTASK_API mtask_status mtask_queue_close(mtask_queue *queue);
 
-/* Throws away what is in the queue at this moment: calls fn(item, ctx) for each, in order (fn may
+/* Throws away what is in the queue when it looks: calls fn(item, ctx) for each, in order (fn may
    be NULL; it may free what the item points to; it must not use the queue, which is locked), and
    counts each as done, so that join need not wait for it. *discarded (may be NULL) receives how
    many. To be empty, and to be done, are two moments. With mtask_queue_close before it, this is Python's shutdown(immediate=True). MTASK_OK,
@@ -885,6 +885,12 @@ static void mtask__queue_heap_drop(mtask_queue *queue, size_t size) {
 
 /* ---- >>queue-robust: the ends of a shared queue ---- */
 
+/* Counts `n` more, which somebody was killed before counting. */
+static void mtask__queue_recount(mtask_queue *queue, mtask__queue_side *side, size_t n) {
+    size_t word = mtask__load(&side->word, RELAXED); /* the lock orders it */
+    mtask__store(&side->word, mtask__queue_advance(queue, word, n), SEQ_CST);
+}
+
 /* Makes the heap anew from the stamps, and the counts from their number: somebody was killed. */
 static void mtask__queue_mend_heap(mtask_queue *queue) {
     mtask__queue_core *core = queue->core;
@@ -905,11 +911,9 @@ static void mtask__queue_mend_heap(mtask_queue *queue) {
     if (core->stamp == UINT32_MAX)
         mtask__queue_heap_renumber(queue, size);
     if (size > counted)
-        mtask__store(&core->tail.word, mtask__queue_advance(queue, core->tail.word, size - counted),
-                     SEQ_CST);
+        mtask__queue_recount(queue, &core->tail, size - counted);
     if (size < counted)
-        mtask__store(&core->head.word, mtask__queue_advance(queue, core->head.word, counted - size),
-                     SEQ_CST);
+        mtask__queue_recount(queue, &core->head, counted - size);
 }
 
 /* After the last holder of this end was killed. The count says which items are there; of a FIFO it
@@ -918,8 +922,9 @@ static void mtask__queue_mend(mtask_queue *queue, mtask__queue_side *side) {
     mtask__queue_core *core = queue->core;
     if (queue->kind == MTASK_PRIORITY)
         mtask__queue_mend_heap(queue);
-    side->offset = mtask__queue_count(side->word) % queue->capacity * queue->item_size;
-    if (side == &core->tail) /* these acquire what mtask__side_unlock released */
+    side->offset = mtask__queue_count(mtask__load(&side->word, RELAXED)) % queue->capacity *
+                   queue->item_size; /* relaxed: the lock orders it */
+    if (side == &core->tail)         /* these acquire what mtask__side_unlock released */
         side->seen = mtask__queue_count(mtask__load(&core->head.word, ACQUIRE));
     if (side == queue->get_side)
         core->head.seen = mtask__queue_count(mtask__load(&core->tail.word, ACQUIRE));
@@ -1038,8 +1043,8 @@ static void mtask__queue_shrink(mtask_queue *queue) {
     (void)mtask__queue_resize(queue, MTASK__QUEUE_FIRST); /* an array may stay larger: no harm */
     mtask__queue_set_capacity(queue, MTASK__QUEUE_FIRST);
     queue->core->tail.offset = queue->core->head.offset = 0;
-    queue->core->tail.seen =
-        mtask__queue_count(queue->core->tail.word); /* the head is there, too */
+    queue->core->tail.seen = /* the head is there, too */
+        mtask__queue_count(mtask__load(&queue->core->tail.word, RELAXED));
     mtask__queue_clear_slots(queue, 0);
 }
 
@@ -1215,10 +1220,12 @@ typedef struct mtask__queue_move {
    while the end was locked. */
 static mtask_status mtask__queue_try(mtask_queue *queue, mtask_queue_op op, mtask__queue_move *move,
                                      int64_t deadline) {
+    bool endless = op == MTASK_PUT && queue->unbounded; /* it is never full */
+    size_t item_size = queue->item_size;
     size_t word;
     size_t n;
-    mtask_status status =
-        mtask__side_lock(queue, mtask__queue_side_of(queue, false, op), deadline, &word);
+    mtask_status status = mtask__side_lock(queue, mtask__queue_side_of(queue, false, op),
+                                           endless ? 0 : deadline, &word);
     if (status == MTASK_TIMEOUT)
         return op == MTASK_GET ? MTASK_EMPTY : MTASK_FULL;
     if (status != MTASK_OK)
@@ -1234,7 +1241,7 @@ static mtask_status mtask__queue_try(mtask_queue *queue, mtask_queue_op op, mtas
             mtask__queue_unsignal(queue);
         return status;
     }
-    move->items += n * queue->item_size;
+    move->items += n * item_size; /* the queue may be gone by now */
     move->count -= n;
     move->moved += n;
     move->slept = false; /* the pass has been made */
@@ -1255,7 +1262,7 @@ static mtask_status mtask__queue_try(mtask_queue *queue, mtask_queue_op op, mtas
    side go on undisturbed, and then there is more to be had at once; the less the smaller the queue.
    At last it lets other threads run: on a busy machine it is one of those that it waits for. */
 static bool mtask__queue_spin(mtask_queue *queue, mtask_queue_op op) {
-    size_t places = queue->capacity / 8 + 1;
+    size_t places = queue->unbounded ? SIZE_MAX : queue->capacity / 8 + 1;
     unsigned pauses = places < MTASK__QUEUE_PATIENCE ? (unsigned)places : MTASK__QUEUE_PATIENCE;
     unsigned looks = 0;
     for (; looks < MTASK__QUEUE_LOOKS && mtask__spin(pauses); looks++) {
@@ -1275,8 +1282,8 @@ static bool mtask__queue_spin(mtask_queue *queue, mtask_queue_op op) {
 static mtask_status mtask__queue_wait(mtask_queue *queue, mtask_queue_op op, int64_t deadline,
                                       mtask__queue_move *move, unsigned *turn) {
     if (mtask__queue_spin(queue, op)) {
-        if (mtask__queue_amount(queue, op) == 0)
-            mtask__backoff(turn); /* the other end may be locked by one who does not run */
+        if (mtask__queue_amount(queue, op) == 0 || ++*turn > 16)
+            mtask__backoff(turn); /* one who does not run has the lock, or others are faster */
         return mtask__is_over(deadline) ? MTASK_TIMEOUT : MTASK_OK;
     }
     *turn = 0;
@@ -1326,7 +1333,10 @@ static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_move_one(mtask_queue *que
     return mtask__queue_run(queue, op, &move, timeout);
 }
 
-MTASK_API mtask_status mtask_queue_put(mtask_queue *queue, const void *item, int64_t timeout) {
+/* Not inlined, also where the caller is in the same file: a compiler that sees an int there warns of
+   the copy of 8 bytes that would not be made. */
+MTASK__QUEUE_NOINLINE MTASK_API mtask_status mtask_queue_put(mtask_queue *queue, const void *item,
+                                                             int64_t timeout) {
     mtask_status status;
     size_t word;
     if (MTASK__LIKELY(queue != NULL && item != NULL && queue->plain && timeout >= 0) &&
@@ -1337,7 +1347,8 @@ MTASK_API mtask_status mtask_queue_put(mtask_queue *queue, const void *item, int
     return mtask__queue_move_one(queue, MTASK_PUT, (void *)(uintptr_t)item, timeout);
 }
 
-MTASK_API mtask_status mtask_queue_get(mtask_queue *queue, void *item, int64_t timeout) {
+MTASK__QUEUE_NOINLINE MTASK_API mtask_status mtask_queue_get(mtask_queue *queue, void *item,
+                                                             int64_t timeout) {
     mtask_status status;
     size_t word;
     if (MTASK__LIKELY(queue != NULL && item != NULL && queue->plain && timeout >= 0) &&
@@ -1807,7 +1818,9 @@ static mtask_status mtask__select_wait(mtask__signal *signal, int64_t deadline, 
         *nap = *nap < MTASK_MS(5) ? 2 * *nap : MTASK_MS(10);
     }
     status = mtask__signal_wait(signal, end);
-    return status == MTASK_TIMEOUT && end != deadline ? MTASK_OK : status;
+    if (status == MTASK_OK || (status == MTASK_TIMEOUT && end != deadline))
+        return mtask__is_over(deadline) ? MTASK_TIMEOUT : MTASK_OK;
+    return status;
 }
 
 static uint32_t mtask__select_seed(void) {
@@ -1850,6 +1863,7 @@ static mtask_status mtask__select_run(mtask_queue_case *cases, size_t n, size_t 
         if (linked)
             mtask__select_reset(cases, n, &signal);
         linked = true;
+        turn = 0;
     }
     if (linked)
         mtask__select_unlink(cases, n);
