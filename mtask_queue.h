@@ -67,6 +67,8 @@
    OPTIONS (define them before the include, the same in every file)
      MTASK_NO_STB_DS         do without stb_ds.h (Debian: libstb-dev): unbounded queues answer
                              MTASK_UNSUPPORTED, as they do where it is not found
+     MTASK_QUEUE_SPIN        pauses that a put or get makes before it sleeps, at most (default: 128,
+                             about 3 microseconds; on one CPU none)
      and those of mtask.h.
      MTASK_QUEUE_IMPLEMENTATION instead of MTASK_IMPLEMENTATION implements this header alone, in a
      file other than the one that implements mtask.h.
@@ -509,6 +511,10 @@ typedef struct mtask__queue_core {
 #  endif
 #  pragma pop_macro("STB_DS_IMPLEMENTATION")
 #  pragma GCC diagnostic pop
+# endif
+
+# ifndef MTASK_QUEUE_SPIN
+#  define MTASK_QUEUE_SPIN 128
 # endif
 
 # ifdef __cplusplus
@@ -1248,29 +1254,28 @@ static mtask_status mtask__queue_try(mtask_queue *queue, mtask_queue_op op, mtas
     return MTASK_OK;
 }
 
+/* The longest pause between two looks, and how often other threads are let run in the end. */
 # ifndef MTASK__QUEUE_PATIENCE
 #  define MTASK__QUEUE_PATIENCE 32
 # endif
-# ifndef MTASK__QUEUE_LOOKS
-#  define MTASK__QUEUE_LOOKS 4
-# endif
 # ifndef MTASK__QUEUE_YIELDS
-#  define MTASK__QUEUE_YIELDS 4
+#  define MTASK__QUEUE_YIELDS 2
 # endif
 
-/* Looks some more times before it is worth sleeping. It pauses before it looks: that lets the other
-   side go on undisturbed, and then there is more to be had at once; the less the smaller the queue.
-   At last it lets other threads run: on a busy machine it is one of those that it waits for. */
+/* Looks some more times before it sleeps, with MTASK_QUEUE_SPIN pauses in all. They are long from
+   the beginning where the queue is large: that lets the other side go on undisturbed, and when one
+   looks there is more to be had at once. At last it lets other threads run: if the machine is busy,
+   it is one of those that it waits for. */
 static bool mtask__queue_spin(mtask_queue *queue, mtask_queue_op op) {
     size_t places = queue->unbounded ? SIZE_MAX : queue->capacity / 8 + 1;
     unsigned pauses = places < MTASK__QUEUE_PATIENCE ? (unsigned)places : MTASK__QUEUE_PATIENCE;
-    unsigned looks = 0;
-    for (; looks < MTASK__QUEUE_LOOKS && mtask__spin(pauses); looks++) {
+    unsigned spent = 0;
+    for (; spent < MTASK_QUEUE_SPIN && mtask__spin(pauses); spent += pauses) {
         if (mtask__queue_is_ready(queue, op))
             return true;
-        pauses *= 2;
+        pauses = pauses < MTASK__QUEUE_PATIENCE / 2 ? 2 * pauses : MTASK__QUEUE_PATIENCE;
     }
-    for (; looks != 0 && looks < MTASK__QUEUE_LOOKS + MTASK__QUEUE_YIELDS; looks++) {
+    for (int i = 0; spent != 0 && i < MTASK__QUEUE_YIELDS; i++) {
         mtask__yield();
         if (mtask__queue_is_ready(queue, op))
             return true;

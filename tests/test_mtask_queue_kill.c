@@ -161,9 +161,19 @@ static bool same_item(const parcel *a, const parcel *b) {
 }
 
 /* A call of a process that is to be killed in it. */
-typedef enum call_name { PUT, GET, PUT_MANY, GET_MANY, PEEK, DISCARD, CALLS } call_name;
-static const char *const call_names[CALLS] = {"put",      "get",  "put_many",
-                                              "get_many", "peek", "discard"};
+typedef enum call_name {
+    PUT,
+    GET,
+    PUT_MANY,
+    GET_MANY,
+    PEEK,
+    DISCARD,
+    CLOSE,
+    INIT,
+    CALLS
+} call_name;
+static const char *const call_names[CALLS] = {"put",  "get",     "put_many", "get_many",
+                                              "peek", "discard", "close",    "init"};
 
 typedef struct killable_call {
     call_name name;
@@ -180,7 +190,7 @@ static void set_add(model_set *set, const queue_model *added) {
 /* How many items a call moves, if it is not killed. */
 static size_t call_moves(const killable_call *call, const queue_model *model) {
     size_t limit = model->count;
-    if (call->name == PEEK)
+    if (call->name == PEEK || call->name == CLOSE || call->name == INIT)
         return 0;
     if (call->name == DISCARD)
         return limit;
@@ -268,12 +278,16 @@ typedef struct stage {
     model_set set;
 } stage;
 
+static mtask_status init_stage_queue(stage *all, mtask_queue *queue) {
+    mtask_queue_desc desc = describe(all->kind, CAPACITY, all->storage, sizeof all->storage);
+    return mtask_queue_init(queue, &desc);
+}
+
 static stage *make_stage(mtask_queue_kind kind) {
     stage *all = (stage *)share(sizeof *all);
-    mtask_queue_desc desc = describe(kind, CAPACITY, all->storage, sizeof all->storage);
     all->kind = kind;
     all->serial = 1;
-    ck_assert_status(mtask_queue_init(&all->queue, &desc), MTASK_OK);
+    ck_assert_status(init_stage_queue(all, &all->queue), MTASK_OK);
     return all;
 }
 
@@ -375,7 +389,7 @@ static killable_call make_call(stage *all, call_name name, int64_t timeout) {
     return made;
 }
 
-static mtask_status do_call(mtask_queue *queue, killable_call *call) {
+static mtask_status do_call(stage *all, mtask_queue *queue, killable_call *call) {
     switch (call->name) {
     case PUT:
         return mtask_queue_put(queue, call->items, call->timeout);
@@ -387,8 +401,12 @@ static mtask_status do_call(mtask_queue *queue, killable_call *call) {
         return mtask_queue_get_many(queue, call->items, call->count, NULL, call->timeout);
     case PEEK:
         return mtask_queue_peek(queue, call->items);
-    default:
+    case DISCARD:
         return mtask_queue_discard(queue, NULL, NULL, NULL);
+    case CLOSE:
+        return mtask_queue_close(queue);
+    default:
+        return init_stage_queue(all, queue);
     }
 }
 
@@ -417,7 +435,7 @@ static void be_stepped(stage *all, killable_call *call) {
     if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
         _exit(NO_PTRACE);
     stop_here();
-    (void)do_call(&queue, call);
+    (void)do_call(all, &queue, call);
     __atomic_store_n(&all->done, 1, __ATOMIC_SEQ_CST);
     for (;;)
         stop_here();
@@ -599,7 +617,8 @@ static void kill_all_along(stage *all, call_name name, size_t start, int64_t tim
     killable_call call = make_call(all, name, timeout);
     snprintf(all->label, sizeof all->label, "%s %s", kind_names[all->kind], call_names[name]);
     stage_begin(all, start);
-    (void)do_call(&all->queue, &call); /* here, so that the children find all functions linked */
+    (void)do_call(all, &all->queue,
+                  &call); /* here, so that the children find all functions linked */
     set_apply(&all->set, &call, false);
     stage_verify(all);
     call = make_call(all, name, timeout);
@@ -773,7 +792,7 @@ static void kill_before_it_wakes(stage *all, call_name name, call_trace *way, lo
         kill_in_call(all, &call, way, index);
     (void)mtask_queue_peek(&all->queue, &item); /* mends; wakes nobody */
     if (mtask_queue_unfinished(&all->queue) == start && mtask_queue_size(&all->queue) == start)
-        (void)do_call(&all->queue, &call); /* it was not done; nor was the sleeper's */
+        (void)do_call(all, &all->queue, &call); /* it was not done; nor was the sleeper's */
     reap(sleeper);
     ck_assert_uint_eq(mtask_queue_unfinished(&all->queue), start + 1);
     ck_assert_uint_eq(mtask_queue_size(&all->queue), start);
@@ -806,6 +825,90 @@ START_TEST(sleepers_wake_though_the_one_that_would_wake_them_is_killed) {
 }
 END_TEST
 
+static void find_it_closed(stage *all) {
+    mtask_queue queue;
+    parcel item;
+    attach_to_stage(&queue, all);
+    ck_assert_status(mtask_queue_get(&queue, &item, MTASK_FOREVER), MTASK_CLOSED);
+}
+
+/* A process sleeps for an item, and another is killed while it closes the queue: it is closed for
+   all, or not yet for anybody. */
+static void kill_before_it_has_closed(stage *all, call_trace *way, long index) {
+    killable_call call = make_call(all, CLOSE, 0);
+    pid_t sleeper;
+    ck_assert_status(init_stage_queue(all, &all->queue), MTASK_OK);
+    sleeper = spawn_on_stage(find_it_closed, all);
+    testing_await_process_asleep(sleeper);
+    if (way->count == 0)
+        trace_call(all, &call, way);
+    else
+        kill_in_call(all, &call, way, index);
+    if (!mtask_queue_is_closed(&all->queue))
+        ck_assert_status(mtask_queue_close(&all->queue), MTASK_OK);
+    reap(sleeper);
+    ck_assert_status(mtask_queue_put(&all->queue, call.items, PATIENCE), MTASK_CLOSED);
+    ck_assert_status(mtask_queue_get(&all->queue, call.items, PATIENCE), MTASK_CLOSED);
+}
+
+START_TEST(queues_survive_the_kill_of_one_that_closes) {
+    static call_trace way;
+    if (!can_step())
+        return;
+    for (int i = 0; i < KINDS; i++) {
+        stage *all = make_stage(kinds[i]);
+        long kills = testing_scale(12);
+        way.count = 0;
+        kill_before_it_has_closed(all, &way, 0);
+        for (long kill = 0; kill < kills; kill++)
+            kill_before_it_has_closed(all, &way, (2 * kill + 1) * way.count / (2 * kills));
+        unmake_stage(all);
+    }
+}
+END_TEST
+
+/* ---- one that makes a queue is killed ---- */
+
+/* A queue is made anew where another is, and its maker is killed: there is the old one, the new one
+   or none. */
+static void kill_in_init(stage *all, const call_trace *way, long index) {
+    killable_call call = make_call(all, INIT, 0);
+    mtask_queue_desc desc = describe(all->kind, CAPACITY, all->storage, sizeof all->storage);
+    mtask_queue queue;
+    mtask_status status;
+    snprintf(all->label, sizeof all->label, "%s init, killed at instruction %ld of %ld",
+             kind_names[all->kind], index, way->count);
+    stage_begin(all, START);
+    kill_in_call(all, &call, way, index);
+    memset(&all->set.models[1], 0, sizeof all->set.models[1]);
+    all->set.models[1].kind = all->kind;
+    all->set.count = 2;
+    status = mtask_queue_attach(&queue, &desc);
+    if (status == MTASK_OK)
+        stage_verify(all);
+    else
+        ck_assert_status(status, MTASK_NOT_FOUND);
+    ck_assert_status(init_stage_queue(all, &all->queue), MTASK_OK);
+    ck_assert(mtask_queue_is_empty(&all->queue));
+}
+
+START_TEST(a_queue_is_there_or_not_if_its_maker_is_killed) {
+    static call_trace way;
+    if (!can_step())
+        return;
+    for (int i = 0; i < KINDS; i++) {
+        stage *all = make_stage(kinds[i]);
+        killable_call call = make_call(all, INIT, 0);
+        way.count = 0;
+        trace_call(all, &call, &way);
+        choose_targets(&way, testing_scale(200));
+        for (long kill = 0; kill < way.targets; kill++)
+            kill_in_init(all, &way, way.target[kill]);
+        unmake_stage(all);
+    }
+}
+END_TEST
+
 /* ---- those who sleep are killed ---- */
 
 /* Two sleep. One is killed, in its sleep or as soon as there is something for it: either it took
@@ -824,7 +927,7 @@ static void kill_a_sleeper(stage *all, call_name name, bool early, testing_rando
     item = next_parcel(all);
     for (int i = 0; i < 2 - early; i++) {
         killable_call call = make_call(all, name, PATIENCE);
-        ck_assert_status(do_call(&all->queue, &call), MTASK_OK);
+        ck_assert_status(do_call(all, &all->queue, &call), MTASK_OK);
         for (volatile uint64_t left = testing_below(random, 3000); left > 0; left--) {
         }
         if (i == 0 && !early) {
@@ -1220,6 +1323,8 @@ int main(void) {
                                   queues_survive_a_kill_along_a_call_that_waits_in_vain,
                                   queues_survive_the_kill_of_one_that_mends,
                                   sleepers_wake_though_the_one_that_would_wake_them_is_killed,
+                                  queues_survive_the_kill_of_one_that_closes,
+                                  a_queue_is_there_or_not_if_its_maker_is_killed,
                                   sleepers_that_are_killed_do_not_stop_the_others,
                                   a_fifo_queue_outlives_kills_at_random_moments,
                                   a_stack_outlives_kills_at_random_moments,

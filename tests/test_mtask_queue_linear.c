@@ -491,7 +491,9 @@ typedef struct linear_match {
     /* of this round and of the next, which players begin while the referee is at work: */
     queue_call calls[2][PLAYERS + 1][CALLS];
     int made[2][PLAYERS]; /* how many calls the player makes */
-    uint32_t rounds;
+    uint32_t rounds;      /* at most, */
+    int64_t limit;        /* or until this time */
+    bool over;
     uint32_t arrivals;
     uint64_t seed;
     call_history history;
@@ -539,10 +541,11 @@ static void match_open(linear_match *self) {
 }
 
 /* The referee makes the queue, and puts some items in. */
-static void match_begin(linear_match *self, testing_random *random) {
+static void match_begin(linear_match *self, uint32_t round, testing_random *random) {
     call_history *history = &self->history;
     size_t most = self->setup->capacity < PREFILL ? self->setup->capacity : PREFILL;
     int prefill = (int)testing_below(random, most + 1);
+    self->over = round == self->rounds || mtask_now() > self->limit;
     match_open(self);
     __atomic_store_n(&clock_now, 0, __ATOMIC_RELAXED);
     memset(&history->start, 0, sizeof history->start);
@@ -615,12 +618,14 @@ static void match_play(testing_member *member) {
     hold_random = (uint32_t)testing_next(&random);
     if (players == 2)
         testing_game_spread(member->index);
-    for (uint32_t round = 0; round < self->rounds; round++) {
+    for (uint32_t round = 0;; round++) {
         uint64_t pace = testing_below(&random, 4) == 0 ? 200 : 8;
         int count = match_draw_calls(self, round, member->index, &random);
         if (member->index == 0)
-            match_begin(self, &random);
+            match_begin(self, round, &random);
         players_meet(&self->arrivals, players, 2 * round + 1);
+        if (self->over)
+            return;
         for (int n = 0; n < count; n++) {
             testing_dawdle(&random, pace);
             call_make(&self->calls[round & 1][member->index][n], &self->queue);
@@ -637,6 +642,7 @@ static void run_match(const queue_setup *setup, uint64_t seed) {
     match.setup = setup;
     match.seed = seed;
     match.rounds = (uint32_t)testing_scale(setup->players == 2 ? 1000 : 200);
+    match.limit = mtask_now() + MTASK_MS(150);
     match.arrivals = 0;
     testing_crowd_start(&crowd, setup->players, match_play, &match);
     testing_crowd_join(&crowd);

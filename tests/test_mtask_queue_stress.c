@@ -815,6 +815,83 @@ START_TEST(everything_at_once) {
 }
 END_TEST
 
+/* ---- select ---- */
+
+/* Two queues of one item, and two selects that wait for both. */
+typedef struct duel {
+    mtask_queue queues[2];
+    mtask_queue_op op; /* what the selects do */
+    uint32_t round;    /* UINT32_MAX: it is over */
+    uint32_t finished; /* selects, in all rounds */
+} duel;
+
+static void duel_select(testing_member *member) {
+    duel *self = (duel *)member->arg;
+    for (uint32_t seen = 0;; seen++) {
+        uint64_t items[2] = {1, 1};
+        mtask_queue_case cases[2];
+        while (READ(&self->round) == seen)
+            sched_yield();
+        if (READ(&self->round) == UINT32_MAX)
+            return;
+        memset(cases, 0, sizeof cases);
+        for (int i = 0; i < 2; i++) {
+            cases[i].queue = &self->queues[i];
+            cases[i].op = self->op;
+            cases[i].item = &items[i];
+        }
+        ck_assert_status(mtask_queue_select(cases, 2, NULL, MTASK_FOREVER), MTASK_OK);
+        (void)__atomic_fetch_add(&self->finished, 1, __ATOMIC_RELEASE);
+    }
+}
+
+/* What both selects wait for, happens to both queues at once. Whoever hears of it first, hears of
+   both; it takes one, and must tell the other of the second. */
+static void duel_round(duel *self, uint32_t round) {
+    struct timespec moment = {0, 100000};
+    uint64_t item = 2;
+    WRITE(&self->round, round);
+    nanosleep(&moment, NULL); /* long enough, mostly, for both to sleep */
+    for (int i = 0; i < 2; i++) {
+        if (self->op == MTASK_GET)
+            ck_assert_status(mtask_queue_put(&self->queues[i], &item, MTASK_FOREVER), MTASK_OK);
+        else
+            ck_assert_status(mtask_queue_get(&self->queues[i], &item, MTASK_FOREVER), MTASK_OK);
+    }
+    while (READ(&self->finished) < 2 * round)
+        sched_yield();
+}
+
+static void play_duels(mtask_queue_kind kind, mtask_queue_op op) {
+    static duel both;
+    mtask_queue_desc desc = {.kind = kind, .capacity = 1, .item_size = sizeof(uint64_t)};
+    int64_t start = mtask_now();
+    testing_crowd crowd;
+    memset(&both, 0, sizeof both);
+    both.op = op;
+    for (int i = 0; i < 2; i++) {
+        uint64_t item = 3;
+        ck_assert_status(mtask_queue_init(&both.queues[i], &desc), MTASK_OK);
+        if (op == MTASK_PUT)
+            ck_assert_status(mtask_queue_put(&both.queues[i], &item, MTASK_NOWAIT), MTASK_OK);
+    }
+    testing_crowd_start(&crowd, 2, duel_select, &both);
+    for (uint32_t round = 1; mtask_now() - start < MTASK_MS(200); round++)
+        duel_round(&both, round);
+    WRITE(&both.round, UINT32_MAX);
+    testing_crowd_join(&crowd);
+    for (int i = 0; i < 2; i++)
+        ck_assert_status(mtask_queue_deinit(&both.queues[i]), MTASK_OK);
+}
+
+START_TEST(select_tells_the_next_of_what_it_leaves) {
+    play_duels(MTASK_FIFO, MTASK_GET);
+    play_duels(MTASK_FIFO, MTASK_PUT);
+    play_duels(MTASK_LIFO, MTASK_GET);
+    play_duels(MTASK_LIFO, MTASK_PUT);
+}
+END_TEST
+
 /* ---- join ---- */
 
 #define JOINERS 3
@@ -998,5 +1075,5 @@ TESTING_MAIN("queue_stress", fifo_keeps_items_in_order_for_every_pair_of_crowds,
              random_crowds_lose_nothing, one_producer_and_one_consumer_lose_nothing,
              close_at_any_moment_loses_nothing_and_wakes_all,
              discard_at_any_moment_counts_what_it_threw_away, selects_and_plain_calls_mix,
-             pollers_miss_nothing, everything_at_once,
+             select_tells_the_next_of_what_it_leaves, pollers_miss_nothing, everything_at_once,
              join_returns_when_the_last_item_is_done_and_not_before, waiters_use_no_cpu)
