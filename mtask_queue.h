@@ -49,8 +49,8 @@
      - Who waits sleeps: an idle queue uses no CPU. A few pauses are spun before.
      - Any number of threads (and coroutines) may use a queue at once, and all its functions, except
        for init, attach and deinit.
-     - A put, get, close, task_done or join on a queue of one process is through with it at the moment
-       it takes effect: whoever then knows that nobody else uses the queue may end and free it, though
+     - A put, get, close or task_done on a queue of one process is through with it at the moment it
+       takes effect: whoever then knows that nobody else uses the queue may end and free it, though
        the call has not returned yet. The getter of the last item, say.
 
    COSTS
@@ -513,6 +513,9 @@ typedef struct mtask__queue_core {
 #  pragma GCC diagnostic pop
 # endif
 
+# ifndef MTASK__QUEUE_TURN
+#  define MTASK__QUEUE_TURN 3
+# endif
 # ifndef MTASK_QUEUE_SPIN
 #  define MTASK_QUEUE_SPIN 128
 # endif
@@ -600,7 +603,7 @@ static mtask_status mtask__side_lock_robust(mtask_queue *queue, mtask__queue_sid
    at most until `deadline` (0: as long as it takes). MTASK_TIMEOUT. */
 static mtask_status mtask__side_lock(mtask_queue *queue, mtask__queue_side *side, int64_t deadline,
                                      size_t *word) {
-    unsigned turn = 0;
+    unsigned turn = MTASK__QUEUE_TURN;
     if (queue->shared)
         return mtask__side_lock_robust(queue, side, deadline, word);
     while (!mtask__side_try(side, word)) {

@@ -656,14 +656,14 @@ static void run_match(const queue_setup *setup, uint64_t seed) {
 #define MIX(...)                                                                                   \
  { __VA_ARGS__ }
 
-/* Plays matches with calls of a mix for about a second, with queues of `kind`, or of each kind
+/* Plays matches with calls of a mix for half a second, with queues of `kind`, or of each kind
    (-1). */
 static void run_matches(int kind, const call_kind *mix, size_t mix_size, bool counts) {
     static const size_t capacities[] = {1, 2, 3, 1, 2, MTASK_UNBOUNDED};
     uint64_t seed = testing_seed();
     testing_random random = testing_random_make(seed, 0);
     int64_t start = mtask_now();
-    for (int round = 0; round < 4 || testing_has_time(start); round++) {
+    for (int round = 0; round < 4 || mtask_now() - start < MTASK_MS(500); round++) {
         queue_setup setup = {.mix = mix, .mix_size = mix_size, .counts = counts};
         setup.kind = (mtask_queue_kind)(kind >= 0 ? kind : (int)testing_below(&random, 3));
         setup.capacity = capacities[testing_below(&random, 6)];
@@ -852,7 +852,7 @@ static void mirror_play(testing_member *member) {
     testing_game_spread(me);
     for (uint32_t round = 0;; round++) {
         if (me == 0)
-            self->over = mtask_now() - self->start > MTASK_MS(60);
+            self->over = mtask_now() - self->start > MTASK_MS(40);
         self->set(&self->queues[me]);
         players_meet(&self->arrivals, 2, 2 * round + 1);
         if (self->over)

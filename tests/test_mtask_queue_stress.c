@@ -110,7 +110,8 @@ typedef struct crowd_plan {
     uint32_t each; /* items of a producer */
     unsigned put_ways;
     unsigned get_ways;
-    bool storage; /* the queue lies in storage of the test's */
+    bool storage; /* the queue lies in storage of the test's, */
+    bool shared;  /* as one that processes share */
     bool joins;   /* there is a thread that joins, */
     bool discards;
     bool closes; /* before the producers are done */
@@ -158,8 +159,11 @@ static void arena_fail(const crowd_arena *self, const char *what, int line) {
                           "put ways %u, get ways %u,%s%s%s%s",
                           what, (int)p->kind, (ssize_t)p->capacity, p->item_size, p->lanes,
                           p->producers, p->each, p->consumers, p->put_ways, p->get_ways,
-                          p->storage ? " storage" : "", p->joins ? " joins" : "",
-                          p->discards ? " discards" : "", p->closes ? " closes" : "");
+                          p->shared    ? " shared"
+                          : p->storage ? " storage"
+                                       : "",
+                          p->joins ? " joins" : "", p->discards ? " discards" : "",
+                          p->closes ? " closes" : "");
     for (int i = 0; i < p->lanes && length < (int)sizeof text; i++)
         length +=
             snprintf(text + length, sizeof text - (size_t)length, "; lane %d: %u put, %u done%s", i,
@@ -172,6 +176,16 @@ static void arena_fail(const crowd_arena *self, const char *what, int line) {
 #define arena_check(self, condition)                                                               \
  ((condition) ? (void)0 : arena_fail((self), #condition, __LINE__))
 
+/* Makes the queue; a private one where there is no shared memory. */
+static void stress_init(mtask_queue *queue, mtask_queue_desc desc) {
+    mtask_status status = mtask_queue_init(queue, &desc);
+    if (status == MTASK_UNSUPPORTED && desc.flags == MTASK_SHARED) {
+        desc.flags = MTASK_PRIVATE;
+        status = mtask_queue_init(queue, &desc);
+    }
+    ck_assert_status(status, MTASK_OK);
+}
+
 static void lane_init(crowd_lane *self, const crowd_plan *plan) {
     mtask_queue_desc desc;
     memset(&desc, 0, sizeof desc);
@@ -182,11 +196,12 @@ static void lane_init(crowd_lane *self, const crowd_plan *plan) {
     desc.compare = plan->kind == MTASK_PRIORITY ? item_compare : NULL;
     desc.compare_ctx = plan->kind == MTASK_PRIORITY ? &compare_context : NULL;
     if (plan->storage && plan->capacity != MTASK_UNBOUNDED) {
+        desc.flags = plan->shared ? MTASK_SHARED : MTASK_PRIVATE;
         desc.storage_size = mtask_queue_storage_size(&desc);
         testing_check(posix_memalign(&self->storage, MTASK_QUEUE_ALIGN, desc.storage_size) == 0);
         desc.storage = self->storage;
     }
-    ck_assert_status(mtask_queue_init(&self->queue, &desc), MTASK_OK);
+    stress_init(&self->queue, desc);
     self->fd = -1;
 }
 
@@ -692,10 +707,22 @@ static crowd_plan plan_draw(testing_random *random) {
     plan.put_ways = 1 + (unsigned)testing_below(random, 3);
     plan.get_ways = 1 + (unsigned)testing_below(random, 3);
     plan.storage = testing_below(random, 2) == 0;
+    plan.shared = testing_below(random, 6) == 0;
     plan.joins = testing_below(random, 2) == 0;
-    plan.each = (uint32_t)testing_scale(plan.capacity <= 3 ? 1200 : 8000);
-    plan.each = plan.each / (uint32_t)plan.producers + 5;
     return plan;
+}
+
+/* Shared queues have no descriptors. As many items as can be put in a few milliseconds; on a shared
+   queue a select only naps. */
+static void plan_limit(crowd_plan *plan) {
+    bool slow = ((plan->get_ways | plan->put_ways) & (SELECT | POLL)) != 0;
+    long items = slow ? 800 : plan->capacity <= 3 ? 1200 : 8000;
+    if ((plan->get_ways & POLL) != 0 || plan->capacity == MTASK_UNBOUNDED)
+        plan->shared = false;
+    plan->storage = plan->storage || plan->shared;
+    if (slow && plan->shared)
+        items = 80;
+    plan->each = (uint32_t)testing_scale(items) / (uint32_t)plan->producers + 5;
 }
 
 /* Runs plans, drawn and then changed by `change`, for about a second; at least 3. */
@@ -706,6 +733,7 @@ static void run_plans(void (*change)(crowd_plan *plan, testing_random *random)) 
     for (int rounds = 0; rounds < 3 || testing_has_time(start); rounds++) {
         crowd_plan plan = plan_draw(&random);
         change(&plan, &random);
+        plan_limit(&plan);
         arena_run(&plan, testing_next(&random));
     }
 }
@@ -892,6 +920,66 @@ START_TEST(select_tells_the_next_of_what_it_leaves) {
 }
 END_TEST
 
+/* ---- close wakes all, and nobody else does ---- */
+
+#define WAITERS 6
+
+typedef struct last_call {
+    mtask_queue queue;
+    mtask_queue_op op; /* what all wait for */
+    uint64_t seed;
+} last_call;
+
+static mtask_status last_call_wait(last_call *self, uint64_t way) {
+    uint64_t items[2] = {0, 0};
+    mtask_queue_case one;
+    size_t moved;
+    memset(&one, 0, sizeof one);
+    one.queue = &self->queue;
+    one.op = self->op;
+    one.item = items;
+    if (way == 0)
+        return mtask_queue_select(&one, 1, NULL, MTASK_FOREVER);
+    if (self->op == MTASK_GET)
+        return way == 1 ? mtask_queue_get_many(&self->queue, items, 2, &moved, MTASK_FOREVER)
+                        : mtask_queue_get(&self->queue, items, MTASK_FOREVER);
+    return way == 1 ? mtask_queue_put_many(&self->queue, items, 2, &moved, MTASK_FOREVER)
+                    : mtask_queue_put(&self->queue, items, MTASK_FOREVER);
+}
+
+static void last_call_waiter(testing_member *member) {
+    last_call *self = (last_call *)member->arg;
+    testing_random random = testing_random_make(self->seed, (unsigned)member->index);
+    testing_dawdle(&random, 3000);
+    ck_assert_status(last_call_wait(self, testing_below(&random, 4)), MTASK_CLOSED);
+}
+
+static void last_call_round(testing_random *random) {
+    static last_call self;
+    mtask_queue_desc desc = {.capacity = 1, .item_size = sizeof(uint64_t)};
+    testing_crowd crowd;
+    uint64_t item = 1;
+    desc.kind = testing_below(random, 2) == 0 ? MTASK_FIFO : MTASK_LIFO;
+    self.op = testing_below(random, 2) == 0 ? MTASK_GET : MTASK_PUT;
+    self.seed = testing_next(random);
+    ck_assert_status(mtask_queue_init(&self.queue, &desc), MTASK_OK);
+    if (self.op == MTASK_PUT)
+        ck_assert_status(mtask_queue_put(&self.queue, &item, MTASK_NOWAIT), MTASK_OK);
+    testing_crowd_start(&crowd, WAITERS, last_call_waiter, &self);
+    mtask_sleep((int64_t)testing_below(random, MTASK_US(300)));
+    ck_assert_status(mtask_queue_close(&self.queue), MTASK_OK);
+    testing_crowd_join(&crowd);
+    ck_assert_status(mtask_queue_deinit(&self.queue), MTASK_OK);
+}
+
+START_TEST(close_wakes_all_who_wait) {
+    testing_random random = testing_random_make(testing_seed(), 0);
+    int64_t start = mtask_now();
+    while (testing_has_time(start))
+        last_call_round(&random);
+}
+END_TEST
+
 /* ---- join ---- */
 
 #define JOINERS 3
@@ -977,14 +1065,8 @@ static MTASK_QUEUE_STORAGE(idle_shared_storage, 2, sizeof(uint64_t));
 static mtask_queue idle_shared;
 
 static void idle_open(mtask_queue *queue, mtask_queue_desc desc) {
-    mtask_status status;
     desc.item_size = sizeof(uint64_t);
-    status = mtask_queue_init(queue, &desc);
-    if (status == MTASK_UNSUPPORTED && desc.flags == MTASK_SHARED) { /* this system has none */
-        desc.flags = MTASK_PRIVATE;
-        status = mtask_queue_init(queue, &desc);
-    }
-    ck_assert_status(status, MTASK_OK);
+    stress_init(queue, desc);
 }
 
 static void idle_wait(testing_member *member) {
@@ -1076,4 +1158,5 @@ TESTING_MAIN("queue_stress", fifo_keeps_items_in_order_for_every_pair_of_crowds,
              close_at_any_moment_loses_nothing_and_wakes_all,
              discard_at_any_moment_counts_what_it_threw_away, selects_and_plain_calls_mix,
              select_tells_the_next_of_what_it_leaves, pollers_miss_nothing, everything_at_once,
-             join_returns_when_the_last_item_is_done_and_not_before, waiters_use_no_cpu)
+             close_wakes_all_who_wait, join_returns_when_the_last_item_is_done_and_not_before,
+             waiters_use_no_cpu)
