@@ -513,9 +513,6 @@ typedef struct mtask__queue_core {
 #  pragma GCC diagnostic pop
 # endif
 
-# ifndef MTASK__QUEUE_TURN
-#  define MTASK__QUEUE_TURN 3
-# endif
 # ifndef MTASK_QUEUE_SPIN
 #  define MTASK_QUEUE_SPIN 128
 # endif
@@ -600,14 +597,21 @@ static mtask_status mtask__side_lock_robust(mtask_queue *queue, mtask__queue_sid
                                             int64_t deadline, size_t *word);
 
 /* Locks; waits for the holder, who is in the middle of a copy, and may have been preempted there:
-   at most until `deadline` (0: as long as it takes). MTASK_TIMEOUT. */
+   at most until `deadline` (0: as long as it takes). MTASK_TIMEOUT. It is patient: in the meantime
+   the other thread gets many operations done, with all it needs in its own cache. A heap has the
+   most to move from one CPU to the other. */
 static mtask_status mtask__side_lock(mtask_queue *queue, mtask__queue_side *side, int64_t deadline,
                                      size_t *word) {
-    unsigned turn = MTASK__QUEUE_TURN;
+    unsigned pauses = queue->kind == MTASK_PRIORITY ? 128 : 16;
+    unsigned most = 8 * pauses;
+    unsigned turn = 6; /* the pauses of mtask__backoff are spared */
     if (queue->shared)
         return mtask__side_lock_robust(queue, side, deadline, word);
     while (!mtask__side_try(side, word)) {
-        mtask__backoff(&turn);
+        if (pauses <= most && mtask__spin(pauses))
+            pauses *= 2;
+        else
+            mtask__backoff(&turn);
         if (deadline != 0 && mtask__is_over(deadline))
             return MTASK_TIMEOUT;
     }
@@ -1185,6 +1189,14 @@ MTASK__QUEUE_INLINE size_t mtask__queue_put_locked(mtask_queue *queue, bool plai
     return n;
 }
 
+/* Counts what was taken where both ends lock the tail. */
+MTASK__QUEUE_INLINE void mtask__queue_count_head(mtask_queue *queue, size_t word) {
+    if (queue->shared) /* it is published here, before the gate is opened */
+        mtask__store(&queue->core->head.word, word, SEQ_CST);
+    else
+        mtask__store(&queue->core->head.word, word, RELEASE); /* pairs with mtask__queue_amount */
+}
+
 /* Gets as many of `n` as there are, from the end whose lock is held at `word`, and unlocks it.
    Returns how many; if none, *status receives why. */
 MTASK__QUEUE_INLINE size_t mtask__queue_get_locked(mtask_queue *queue, bool plain, size_t word,
@@ -1206,7 +1218,7 @@ MTASK__QUEUE_INLINE size_t mtask__queue_get_locked(mtask_queue *queue, bool plai
     mtask__queue_copy_out(queue, plain, stock, items, n);
     counted = mtask__queue_advance(queue, counted, n);
     if (one) {
-        mtask__store(&head->word, counted, SEQ_CST); /* as in mtask__side_unlock */
+        mtask__queue_count_head(queue, counted);
         if (queue->unbounded && n == stock && queue->capacity > MTASK__QUEUE_LARGE)
             mtask__queue_shrink(queue);
         counted = word;
@@ -1274,13 +1286,13 @@ static bool mtask__queue_spin(mtask_queue *queue, mtask_queue_op op) {
     unsigned pauses = places < MTASK__QUEUE_PATIENCE ? (unsigned)places : MTASK__QUEUE_PATIENCE;
     unsigned spent = 0;
     for (; spent < MTASK_QUEUE_SPIN && mtask__spin(pauses); spent += pauses) {
-        if (mtask__queue_is_ready(queue, op))
+        if (mtask__queue_is_sure(queue, op))
             return true;
         pauses = pauses < MTASK__QUEUE_PATIENCE / 2 ? 2 * pauses : MTASK__QUEUE_PATIENCE;
     }
     for (int i = 0; spent != 0 && i < MTASK__QUEUE_YIELDS; i++) {
         mtask__yield();
-        if (mtask__queue_is_ready(queue, op))
+        if (mtask__queue_is_sure(queue, op))
             return true;
     }
     return mtask__queue_is_ready(queue, op);
@@ -1332,6 +1344,7 @@ MTASK__QUEUE_INLINE bool mtask__queue_is_live(const mtask_queue *queue) {
     return queue != NULL && queue->core != NULL;
 }
 
+/* A put or get of one item that may wait. */
 static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_move_one(mtask_queue *queue,
                                                                 mtask_queue_op op, void *item,
                                                                 int64_t timeout) {
@@ -1341,29 +1354,43 @@ static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_move_one(mtask_queue *que
     return mtask__queue_run(queue, op, &move, timeout);
 }
 
+/* The first try, which does not wait for anything: false if it did not succeed. `queue` may be of
+   any kind, unless `plain`. */
+MTASK__QUEUE_INLINE bool mtask__queue_put_now(mtask_queue *queue, bool plain, const void *item) {
+    mtask_status status;
+    size_t word;
+    return MTASK__LIKELY(mtask__side_try(&queue->core->tail, &word)) &&
+           MTASK__LIKELY(mtask__queue_put_locked(queue, plain, word, (const unsigned char *)item, 1,
+                                                 false, &status) != 0);
+}
+
+MTASK__QUEUE_INLINE bool mtask__queue_get_now(mtask_queue *queue, bool plain, void *item) {
+    mtask_status status;
+    size_t word;
+    return MTASK__LIKELY(mtask__side_try(mtask__queue_side_of(queue, plain, MTASK_GET), &word)) &&
+           MTASK__LIKELY(mtask__queue_get_locked(queue, plain, word, (unsigned char *)item, 1,
+                                                 false, &status) != 0);
+}
+
 /* Not inlined, also where the caller is in the same file: a compiler that sees an int there warns of
    the copy of 8 bytes that would not be made. */
 MTASK__QUEUE_NOINLINE MTASK_API mtask_status mtask_queue_put(mtask_queue *queue, const void *item,
                                                              int64_t timeout) {
-    mtask_status status;
-    size_t word;
-    if (MTASK__LIKELY(queue != NULL && item != NULL && queue->plain && timeout >= 0) &&
-        MTASK__LIKELY(mtask__side_try(&queue->core->tail, &word)) &&
-        MTASK__LIKELY(mtask__queue_put_locked(queue, true, word, (const unsigned char *)item, 1,
-                                              false, &status) != 0))
-        return MTASK_OK;
+    if (MTASK__LIKELY(queue != NULL && item != NULL && queue->core != NULL && timeout >= 0))
+        if (queue->plain    ? mtask__queue_put_now(queue, true, item)
+            : queue->shared ? false
+                            : mtask__queue_put_now(queue, false, item))
+            return MTASK_OK;
     return mtask__queue_move_one(queue, MTASK_PUT, (void *)(uintptr_t)item, timeout);
 }
 
 MTASK__QUEUE_NOINLINE MTASK_API mtask_status mtask_queue_get(mtask_queue *queue, void *item,
                                                              int64_t timeout) {
-    mtask_status status;
-    size_t word;
-    if (MTASK__LIKELY(queue != NULL && item != NULL && queue->plain && timeout >= 0) &&
-        MTASK__LIKELY(mtask__side_try(&queue->core->head, &word)) &&
-        MTASK__LIKELY(mtask__queue_get_locked(queue, true, word, (unsigned char *)item, 1, false,
-                                              &status) != 0))
-        return MTASK_OK;
+    if (MTASK__LIKELY(queue != NULL && item != NULL && queue->core != NULL && timeout >= 0))
+        if (queue->plain    ? mtask__queue_get_now(queue, true, item)
+            : queue->shared ? false
+                            : mtask__queue_get_now(queue, false, item))
+            return MTASK_OK;
     return mtask__queue_move_one(queue, MTASK_GET, item, timeout);
 }
 

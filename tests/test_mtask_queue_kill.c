@@ -1047,10 +1047,7 @@ static void crowd_put(mtask_queue *queue, crowd *all, int index, size_t most, in
     size_t moved = 0;
     parcel items[CROWD_BATCH];
     mtask_status status;
-    if (first + CROWD_BATCH > SERIALS) { /* enough for now */
-        ck_assert_status(mtask_sleep(MTASK_US(200)), MTASK_OK);
-        return;
-    }
+    testing_check(first + CROWD_BATCH <= SERIALS);
     for (uint32_t i = 0; i < count; i++)
         items[i] = make_parcel((uint32_t)index, (uint32_t)testing_below(random, RANKS), first + i,
                                all->epoch);
@@ -1100,12 +1097,20 @@ static void crowd_get(mtask_queue *queue, crowd *all, int index, size_t most, in
     set_count(&self->about, 0);
 }
 
+/* Goes slower the more it has put, so that the epoch ends before the serials do. */
+static void crowd_throttle(const maker *self) {
+    if (self->confirmed > SERIALS / 2)
+        ck_assert_status(
+            mtask_sleep(self->confirmed > SERIALS / 4 * 3 ? MTASK_MS(4) : MTASK_US(50)), MTASK_OK);
+}
+
 static void produce(crowd *all, int index) {
     testing_random random = testing_random_make(all->seed, all->births);
     mtask_queue queue;
     attach_to_crowd(&queue, all);
     while (!peek_int(&all->stop_putting)) {
         __atomic_fetch_add(&all->calls[index], 1, __ATOMIC_RELEASE);
+        crowd_throttle(&all->makers[index]);
         crowd_put(&queue, all, index, testing_below(&random, 3) == 0 ? CROWD_BATCH : 1,
                   random_timeout(&random), &random);
     }

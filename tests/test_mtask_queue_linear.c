@@ -711,6 +711,12 @@ START_TEST(close_takes_effect_at_one_moment) {
 }
 END_TEST
 
+START_TEST(what_was_put_before_close_comes_out_before_closed) {
+    static const call_kind mix[] = MIX(PUT, CLOSE, GET, GET, PEEK);
+    run_matches(MTASK_FIFO, mix, sizeof mix / sizeof mix[0], false);
+}
+END_TEST
+
 START_TEST(task_done_counts_at_one_moment) {
     static const call_kind mix[] = MIX(PUT, PUT, GET, TASK_DONE, TASK_DONE, UNFINISHED, JOIN);
     run_matches(-1, mix, sizeof mix / sizeof mix[0], true);
@@ -1202,9 +1208,10 @@ END_TEST
 TESTING_MAIN("queue_linear", fifo_answers_as_if_calls_came_one_by_one,
              lifo_answers_as_if_calls_came_one_by_one, priority_answers_as_if_calls_came_one_by_one,
              a_batch_is_what_there_was, select_of_one_is_as_good_as_put_and_get,
-             close_takes_effect_at_one_moment, task_done_counts_at_one_moment,
-             discard_takes_out_and_then_counts_as_done, not_readable_means_empty_and_open,
-             nobody_finds_it_empty_or_full_that_is_not, of_two_who_put_one_gets_the_other_item,
+             close_takes_effect_at_one_moment, what_was_put_before_close_comes_out_before_closed,
+             task_done_counts_at_one_moment, discard_takes_out_and_then_counts_as_done,
+             not_readable_means_empty_and_open, nobody_finds_it_empty_or_full_that_is_not,
+             of_two_who_put_one_gets_the_other_item,
              of_two_who_put_one_sees_that_the_other_is_not_empty,
              of_two_who_put_one_sees_that_the_other_is_not_done,
              of_two_who_get_one_finds_room_in_the_other,
