@@ -301,13 +301,14 @@ MTASK_API mtask_status mtask_queue_select(mtask_queue_case *cases, size_t n, siz
 typedef struct mtask__queue_side {
     size_t word;
     size_t offset; /* of the next slot, in bytes; guarded by LOCKED, as is */
-    size_t seen;   /* the other side's count when this side last had to look */
+    size_t seen;   /* the other side's count when this side last had to look; read without, too */
     mtask_shared_mutex robust;
 } __attribute__((aligned(64))) mtask__queue_side;
 
 typedef struct mtask__queue_gate {
     mtask_word word;
     mtask_word sleepers;        /* how many are asleep, or about to be */
+    mtask_word spin;            /* how many pauses were enough lately */
     mtask__listener *listeners; /* guarded by listen_lock */
 } __attribute__((aligned(64))) mtask__queue_gate;
 
@@ -579,6 +580,13 @@ MTASK__QUEUE_INLINE size_t mtask__queue_advance(const mtask_queue *queue, size_t
     if (MTASK__UNLIKELY(count >= queue->span))
         count -= queue->span;
     return count << MTASK__QUEUE_BITS | (word & MTASK__QUEUE_CLOSED);
+}
+
+/* Notes the count of the other side, from its word, with the lock held. */
+MTASK__QUEUE_INLINE size_t mtask__queue_see(mtask__queue_side *side, size_t word) {
+    size_t count = mtask__queue_count(word);
+    mtask__store(&side->seen, count, RELAXED); /* the lock orders it; others take it for a hint */
+    return count;
 }
 
 /* Locks if it is free. *word receives what the side held. Sequentially consistent: see
@@ -938,9 +946,9 @@ static void mtask__queue_mend(mtask_queue *queue, mtask__queue_side *side) {
     side->offset = mtask__queue_count(mtask__load(&side->word, RELAXED)) % queue->capacity *
                    queue->item_size; /* relaxed: the lock orders it */
     if (side == &core->tail)         /* these acquire what mtask__side_unlock released */
-        side->seen = mtask__queue_count(mtask__load(&core->head.word, ACQUIRE));
+        (void)mtask__queue_see(side, mtask__load(&core->head.word, ACQUIRE));
     if (side == queue->get_side)
-        core->head.seen = mtask__queue_count(mtask__load(&core->tail.word, ACQUIRE));
+        (void)mtask__queue_see(&core->head, mtask__load(&core->tail.word, ACQUIRE));
 }
 
 static mtask_status mtask__side_lock_robust(mtask_queue *queue, mtask__queue_side *side,
@@ -1056,8 +1064,8 @@ static void mtask__queue_shrink(mtask_queue *queue) {
     (void)mtask__queue_resize(queue, MTASK__QUEUE_FIRST); /* an array may stay larger: no harm */
     mtask__queue_set_capacity(queue, MTASK__QUEUE_FIRST);
     queue->core->tail.offset = queue->core->head.offset = 0;
-    queue->core->tail.seen = /* the head is there, too */
-        mtask__queue_count(mtask__load(&queue->core->tail.word, RELAXED));
+    (void)mtask__queue_see(&queue->core->tail, /* the head is there, too */
+                           mtask__load(&queue->core->tail.word, RELAXED));
     mtask__queue_clear_slots(queue, 0);
 }
 
@@ -1070,12 +1078,13 @@ static void mtask__queue_shrink(mtask_queue *queue) {
    `tail`. */
 MTASK__QUEUE_INLINE size_t mtask__queue_room(mtask_queue *queue, size_t tail, size_t wanted) {
     mtask__queue_core *core = queue->core;
-    size_t room = queue->capacity - mtask__queue_distance(queue, core->tail.seen, tail);
+    size_t seen = mtask__load(&core->tail.seen, RELAXED); /* the lock orders it */
+    size_t room = queue->capacity - mtask__queue_distance(queue, seen, tail);
     if (MTASK__LIKELY(room >= wanted))
         return room;
     /* acquire: pairs with mtask__side_unlock; the places it tells of have been copied out */
-    core->tail.seen = mtask__queue_count(mtask__load(&core->head.word, ACQUIRE));
-    return queue->capacity - mtask__queue_distance(queue, core->tail.seen, tail);
+    seen = mtask__queue_see(&core->tail, mtask__load(&core->head.word, ACQUIRE));
+    return queue->capacity - mtask__queue_distance(queue, seen, tail);
 }
 
 /* How many items there are, if `wanted` are wanted, at the head, which is locked and stands at
@@ -1083,15 +1092,15 @@ MTASK__QUEUE_INLINE size_t mtask__queue_room(mtask_queue *queue, size_t tail, si
 MTASK__QUEUE_INLINE size_t mtask__queue_stock(mtask_queue *queue, size_t head, size_t wanted,
                                               bool *closed) {
     mtask__queue_core *core = queue->core;
-    size_t stock = mtask__queue_distance(queue, head, core->head.seen);
+    size_t seen = mtask__load(&core->head.seen, RELAXED); /* the lock orders it */
+    size_t stock = mtask__queue_distance(queue, head, seen);
     size_t word;
     if (MTASK__LIKELY(stock >= wanted))
         return stock;
     /* acquire: pairs with mtask__side_unlock; the items it tells of have been copied in */
     word = mtask__load(&core->tail.word, ACQUIRE);
-    core->head.seen = mtask__queue_count(word);
     *closed = (word & MTASK__QUEUE_CLOSED) != 0;
-    return mtask__queue_distance(queue, head, core->head.seen);
+    return mtask__queue_distance(queue, head, mtask__queue_see(&core->head, word));
 }
 
 MTASK__QUEUE_INLINE void mtask__queue_copy_in(mtask_queue *queue, bool plain, size_t tail,
@@ -1257,11 +1266,8 @@ static mtask_status mtask__queue_try(mtask_queue *queue, mtask_queue_op op, mtas
     else
         n = mtask__queue_put_locked(queue, false, word, move->items, move->count, move->slept,
                                     &status);
-    if (n == 0) {
-        if (status == MTASK_EMPTY)
-            mtask__queue_unsignal(queue);
+    if (n == 0)
         return status;
-    }
     move->items += n * item_size; /* the queue may be gone by now */
     move->count -= n;
     move->moved += n;
@@ -1269,28 +1275,37 @@ static mtask_status mtask__queue_try(mtask_queue *queue, mtask_queue_op op, mtas
     return MTASK_OK;
 }
 
-/* The longest pause between two looks, and how often other threads are let run in the end. */
-# ifndef MTASK__QUEUE_PATIENCE
-#  define MTASK__QUEUE_PATIENCE 32
-# endif
-# ifndef MTASK__QUEUE_YIELDS
-#  define MTASK__QUEUE_YIELDS 2
-# endif
+# define MTASK__QUEUE_PATIENCE 32 /* the longest pause between two looks */
+# define MTASK__QUEUE_YIELDS   16 /* how often other threads are let run before one sleeps */
 
-/* Looks some more times before it sleeps, with MTASK_QUEUE_SPIN pauses in all. They are long from
-   the beginning where the queue is large: that lets the other side go on undisturbed, and when one
-   looks there is more to be had at once. At last it lets other threads run: if the machine is busy,
-   it is one of those that it waits for. */
+/* Looks with pauses in between, which are long from the beginning where the queue is large: that
+   lets the other side go on undisturbed, and when one looks there is more to be had at once. It
+   makes about twice as many pauses as were enough lately, MTASK_QUEUE_SPIN at most: none to speak
+   of where they do not help, because the other side does not run at the same time. */
 static bool mtask__queue_spin(mtask_queue *queue, mtask_queue_op op) {
+    mtask__queue_gate *gate = mtask__queue_gate_of(queue, op);
+    mtask_word learned = mtask__load(&gate->spin, RELAXED); /* a hint: nothing relies on it */
     size_t places = queue->unbounded ? SIZE_MAX : queue->capacity / 8 + 1;
     unsigned pauses = places < MTASK__QUEUE_PATIENCE ? (unsigned)places : MTASK__QUEUE_PATIENCE;
+    unsigned most = 2 * learned + 10 < MTASK_QUEUE_SPIN ? 2 * learned + 10 : MTASK_QUEUE_SPIN;
     unsigned spent = 0;
-    for (; spent < MTASK_QUEUE_SPIN && mtask__spin(pauses); spent += pauses) {
-        if (mtask__queue_is_sure(queue, op))
-            return true;
+    bool found = false;
+    while (!found && spent < most && mtask__spin(pauses)) {
+        found = mtask__queue_is_sure(queue, op);
+        spent += pauses;
         pauses = pauses < MTASK__QUEUE_PATIENCE / 2 ? 2 * pauses : MTASK__QUEUE_PATIENCE;
     }
-    for (int i = 0; spent != 0 && i < MTASK__QUEUE_YIELDS; i++) {
+    mtask__store(&gate->spin, (7 * learned + (found ? spent : 0)) / 8, RELAXED);
+    return found;
+}
+
+/* Looks before it sleeps whether that can be spared. After the pauses it lets other threads run: if
+   the two share a CPU, the other side goes on at once, for a fraction of what a wake-up costs; and
+   where nobody else wants the CPU, a system call takes as long as some pauses. */
+static bool mtask__queue_look(mtask_queue *queue, mtask_queue_op op) {
+    if (mtask__queue_spin(queue, op))
+        return true;
+    for (int i = 0; i < MTASK__QUEUE_YIELDS && mtask__spin(0); i++) {
         mtask__yield();
         if (mtask__queue_is_sure(queue, op))
             return true;
@@ -1301,7 +1316,7 @@ static bool mtask__queue_spin(mtask_queue *queue, mtask_queue_op op) {
 /* Waits until it is worth trying again. *turn counts how often it was in vain. */
 static mtask_status mtask__queue_wait(mtask_queue *queue, mtask_queue_op op, int64_t deadline,
                                       mtask__queue_move *move, unsigned *turn) {
-    if (mtask__queue_spin(queue, op)) {
+    if (mtask__queue_look(queue, op)) {
         if (mtask__queue_amount(queue, op) == 0 || ++*turn > 16)
             mtask__backoff(turn); /* one who does not run has the lock, or others are faster */
         return mtask__is_over(deadline) ? MTASK_TIMEOUT : MTASK_OK;
@@ -1324,15 +1339,21 @@ static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_run(mtask_queue *queue, m
     if (status != MTASK_OK)
         return status;
     for (;;) {
-        status = mtask__queue_try(queue, op, move, deadline);
+        status = would_wait; /* of a shared queue, only a try finds out whether it must be mended */
+        if (queue->shared || mtask__queue_is_sure(queue, op))
+            status = mtask__queue_try(queue, op, move, deadline);
         if (status == MTASK_OK && (op == MTASK_GET || move->count == 0))
             return MTASK_OK;
         if (status == MTASK_OK)
             continue;
         if (status != would_wait || deadline == 0 || waited != MTASK_OK)
             break;
+        if (status == MTASK_EMPTY)
+            mtask__queue_unsignal(queue);
         waited = mtask__queue_wait(queue, op, deadline, move, &turn);
     }
+    if (status == MTASK_EMPTY)
+        mtask__queue_unsignal(queue);
     if (move->slept)
         mtask__gate_wake(queue, mtask__queue_gate_of(queue, op),
                          mtask__gate_pass(queue, op, 0, false));
@@ -1355,19 +1376,31 @@ static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_move_one(mtask_queue *que
 }
 
 /* The first try, which does not wait for anything: false if it did not succeed. `queue` may be of
-   any kind, unless `plain`. */
+   any kind, unless `plain`. A plain one is not locked if what was seen last says that it is in vain,
+   and it still is: so the line of the lock stays with those who can go on. */
 MTASK__QUEUE_INLINE bool mtask__queue_put_now(mtask_queue *queue, bool plain, const void *item) {
+    mtask__queue_side *tail = &queue->core->tail;
     mtask_status status;
-    size_t word;
-    return MTASK__LIKELY(mtask__side_try(&queue->core->tail, &word)) &&
+    size_t word = mtask__load(&tail->word, RELAXED);
+    size_t seen = mtask__load(&tail->seen, RELAXED);
+    if (plain &&
+        MTASK__UNLIKELY(mtask__queue_distance(queue, seen, mtask__queue_count(word)) ==
+                        queue->capacity) &&
+        mtask__queue_amount(queue, MTASK_PUT) == 0)
+        return false;
+    return MTASK__LIKELY(mtask__side_try(tail, &word)) &&
            MTASK__LIKELY(mtask__queue_put_locked(queue, plain, word, (const unsigned char *)item, 1,
                                                  false, &status) != 0);
 }
 
 MTASK__QUEUE_INLINE bool mtask__queue_get_now(mtask_queue *queue, bool plain, void *item) {
+    mtask__queue_side *side = mtask__queue_side_of(queue, plain, MTASK_GET);
     mtask_status status;
-    size_t word;
-    return MTASK__LIKELY(mtask__side_try(mtask__queue_side_of(queue, plain, MTASK_GET), &word)) &&
+    size_t word = mtask__load(&side->word, RELAXED);
+    if (plain && MTASK__UNLIKELY(mtask__queue_count(word) == mtask__load(&side->seen, RELAXED)) &&
+        mtask__queue_amount(queue, MTASK_GET) == 0)
+        return false;
+    return MTASK__LIKELY(mtask__side_try(side, &word)) &&
            MTASK__LIKELY(mtask__queue_get_locked(queue, plain, word, (unsigned char *)item, 1,
                                                  false, &status) != 0);
 }
@@ -1628,7 +1661,7 @@ MTASK_API mtask_status mtask_queue_discard(mtask_queue *queue, void (*fn)(void *
         mtask__queue_discard_one(queue, stock, fn, ctx);
     if (!mtask__queue_is_one(queue)) {
         word = mtask__load(&side->word, RELAXED) & ~(size_t)MTASK__QUEUE_LOCKED;
-        side->seen = mtask__queue_count(word); /* it must not lie behind */
+        (void)mtask__queue_see(side, word); /* it must not lie behind */
     }
     if (n == 0) {
         mtask__side_unlock(queue, false, side, word);
@@ -2111,8 +2144,9 @@ MTASK_API mtask_status mtask_queue_deinit(mtask_queue *queue) {
     if (!queue->shared) {
         if (mtask__load(&core->filled.sleepers, SEQ_CST) != 0 ||
             mtask__load(&core->freed.sleepers, SEQ_CST) != 0 ||
-            mtask__load(&core->joiners, SEQ_CST) != 0 || core->filled.listeners != NULL ||
-            core->freed.listeners != NULL)
+            mtask__load(&core->joiners, SEQ_CST) != 0 ||
+            ((mtask__load(&core->filled.word, SEQ_CST) | mtask__load(&core->freed.word, SEQ_CST)) &
+             MTASK__GATE_LISTENERS) != 0)
             return MTASK_INVALID;
         if ((mtask__load(&core->filled.word, RELAXED) & MTASK__GATE_WATCHED) != 0)
             mtask__os_notifier_close(core->notifier); /* relaxed: nobody else is here */

@@ -299,7 +299,7 @@ START_TEST(discard_lets_joiners_go_and_close_does_not) {
 }
 END_TEST
 
-/* An item that somebody has taken out is not thrown away with the others: it is still to be done. */
+/* An item that somebody took out is not thrown away with the others: it is still to be done. */
 static void discard_what_others_work_on(mtask_queue *queue) {
     testing_crowd crowd;
     put_count(queue, 3);

@@ -287,14 +287,15 @@ static void check_all(mtask_queue *queue, long count) {
     ck_assert_status(mtask_queue_get(queue, &item, MTASK_NOWAIT), MTASK_EMPTY);
 }
 
-/* Puts 1 to `count`, and has each allocation on the way fail once: no put but that one fails. */
+/* Puts 1 to `count`, and has memory run out at each allocation on the way: no put but that one
+   fails. */
 static long put_with_failures(mtask_queue *queue, long count) {
     long failures = 0;
     for (long i = 1; i <= count; i++)
         for (long first = 1;; first++) {
             size_t unfinished = mtask_queue_unfinished(queue);
             mtask_status status;
-            arm(AT_MEMORY, first, 1, ENOMEM);
+            arm(AT_MEMORY, first, LONG_MAX, ENOMEM);
             status = mtask_queue_put(queue, &i, i % 2 == 0 ? MTASK_NOWAIT : MTASK_FOREVER);
             if (disarm(AT_MEMORY) == 0) {
                 ck_assert_status(status, MTASK_OK);

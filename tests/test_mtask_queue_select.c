@@ -579,7 +579,7 @@ START_TEST(nobody_sleeps_beside_what_he_waits_for) {
     testing_random random = testing_random_make(testing_seed(), 0);
     long rounds = testing_scale(160);
     int64_t start = mtask_now();
-    for (long round = 0; round < rounds && mtask_now() - start < MTASK_SEC(6); round++) {
+    for (long round = 0; round < rounds && mtask_now() - start < MTASK_SEC(3); round++) {
         gathering on;
         on.op = testing_below(&random, 3) == 0 ? MTASK_PUT : MTASK_GET;
         for (int i = 0; i < 3; i++) {
@@ -615,7 +615,7 @@ static void select_the_second(testing_member *self) {
 START_TEST(a_select_passes_on_what_it_heard_and_did_not_take) {
     long rounds = testing_scale(400);
     int64_t start = mtask_now();
-    for (long round = 0; round < rounds && mtask_now() - start < MTASK_SEC(4); round++) {
+    for (long round = 0; round < rounds && mtask_now() - start < MTASK_SEC(2); round++) {
         several on;
         testing_crowd crowd;
         open_several(on.queues, 2, 2);
@@ -1143,7 +1143,7 @@ END_TEST
 /* ---- waits that park a task ---- */
 
 /* A loop of the simplest sort: while its task is parked, the thread does something else, which
-   `meanwhile` is, and then goes on with the task if it was woken, or ends its wait as `end` says. */
+   `meanwhile` is, and then goes on with the task if it was woken, or ends its wait with `end`. */
 typedef struct nest {
     mtask__parker parker; /* first: the table knows only this */
     mtask__task task;
@@ -1438,7 +1438,7 @@ static void get_steadily(testing_member *self) {
     }
 }
 
-/* After each item the putter waits until somebody has it: a wake-up that is swallowed by a cancelled
+/* After some items the putter waits until somebody has it: a wake-up swallowed by a cancelled
    task leaves the item where it is, and this test hanging. */
 static void run_fickle(mtask_queue_kind kind, bool select) {
     fickle on;
