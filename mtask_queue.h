@@ -1339,14 +1339,15 @@ static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_run(mtask_queue *queue, m
     if (status != MTASK_OK)
         return status;
     for (;;) {
+        bool last = deadline == 0 || waited != MTASK_OK; /* its lock is a fence, too */
         status = would_wait; /* of a shared queue, only a try finds out whether it must be mended */
-        if (queue->shared || mtask__queue_is_sure(queue, op))
+        if (last || queue->shared || mtask__queue_is_sure(queue, op))
             status = mtask__queue_try(queue, op, move, deadline);
         if (status == MTASK_OK && (op == MTASK_GET || move->count == 0))
             return MTASK_OK;
         if (status == MTASK_OK)
             continue;
-        if (status != would_wait || deadline == 0 || waited != MTASK_OK)
+        if (status != would_wait || last)
             break;
         if (status == MTASK_EMPTY)
             mtask__queue_unsignal(queue);
