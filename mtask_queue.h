@@ -1366,65 +1366,85 @@ MTASK__QUEUE_INLINE bool mtask__queue_is_live(const mtask_queue *queue) {
     return queue != NULL && queue->core != NULL;
 }
 
-/* A put or get of one item that may wait. */
+/* A put or get of one item: the first try, which does not wait, or else all that may follow. */
 static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_move_one(mtask_queue *queue,
                                                                 mtask_queue_op op, void *item,
                                                                 int64_t timeout) {
     mtask__queue_move move = {(unsigned char *)item, 1, 0, false};
-    if (!mtask__queue_is_live(queue) || item == NULL)
+    mtask_status status;
+    size_t word;
+    size_t moved = 0;
+    if (!mtask__queue_is_live(queue) || item == NULL || timeout < 0)
         return MTASK_INVALID;
-    return mtask__queue_run(queue, op, &move, timeout);
+    if (!queue->plain && !queue->shared &&
+        mtask__side_try(mtask__queue_side_of(queue, false, op), &word))
+        moved = op == MTASK_PUT
+                    ? mtask__queue_put_locked(queue, false, word, move.items, 1, false, &status)
+                    : mtask__queue_get_locked(queue, false, word, move.items, 1, false, &status);
+    return moved != 0 ? MTASK_OK : mtask__queue_run(queue, op, &move, timeout);
 }
 
-/* The first try, which does not wait for anything: false if it did not succeed. `queue` may be of
-   any kind, unless `plain`. A plain one is not locked if what was seen last says that it is in vain,
-   and it still is: so the line of the lock stays with those who can go on. */
-MTASK__QUEUE_INLINE bool mtask__queue_put_now(mtask_queue *queue, bool plain, const void *item) {
+/* The same for a plain queue, at the least cost. What was seen last of the other side is looked at
+   before the lock is taken: if it says that there is room (an item), then that still holds if the
+   lock can be taken while the word is as it was, since both change under the lock alone. If not, the
+   other side is looked at; and if that is in vain, too, the line of the lock stays with those who
+   can go on. */
+MTASK__QUEUE_INLINE bool mtask__queue_put_plain(mtask_queue *queue, const void *item) {
     mtask__queue_side *tail = &queue->core->tail;
-    mtask_status status;
-    size_t word = mtask__load(&tail->word, RELAXED);
+    mtask__queue_side *head = &queue->core->head;
+    size_t word = mtask__load(&tail->word, RELAXED); /* a guess that the CAS confirms */
     size_t seen = mtask__load(&tail->seen, RELAXED);
-    if (plain &&
-        MTASK__UNLIKELY(mtask__queue_distance(queue, seen, mtask__queue_count(word)) ==
-                        queue->capacity) &&
-        mtask__queue_amount(queue, MTASK_PUT) == 0)
+    size_t at = mtask__queue_count(word);
+    if (MTASK__UNLIKELY(mtask__queue_distance(queue, seen, at) == queue->capacity)) {
+        /* acquire: pairs with mtask__side_unlock; the place it tells of has been copied out */
+        seen = mtask__queue_count(mtask__load(&head->word, ACQUIRE));
+        if (mtask__queue_distance(queue, seen, at) == queue->capacity)
+            return false;
+    }
+    if (MTASK__UNLIKELY((word & (MTASK__QUEUE_LOCKED | MTASK__QUEUE_CLOSED)) != 0) ||
+        !mtask__cas(&tail->word, &word, word | MTASK__QUEUE_LOCKED, SEQ_CST))
         return false;
-    return MTASK__LIKELY(mtask__side_try(tail, &word)) &&
-           MTASK__LIKELY(mtask__queue_put_locked(queue, plain, word, (const unsigned char *)item, 1,
-                                                 false, &status) != 0);
+    mtask__store(&tail->seen, seen, RELAXED); /* under the lock */
+    mtask__ring_put(queue, (const unsigned char *)item, 1);
+    mtask__queue_publish(queue, true, MTASK_PUT, mtask__queue_advance(queue, word, 1), 1, false);
+    return true;
 }
 
-MTASK__QUEUE_INLINE bool mtask__queue_get_now(mtask_queue *queue, bool plain, void *item) {
-    mtask__queue_side *side = mtask__queue_side_of(queue, plain, MTASK_GET);
-    mtask_status status;
-    size_t word = mtask__load(&side->word, RELAXED);
-    if (plain && MTASK__UNLIKELY(mtask__queue_count(word) == mtask__load(&side->seen, RELAXED)) &&
-        mtask__queue_amount(queue, MTASK_GET) == 0)
+MTASK__QUEUE_INLINE bool mtask__queue_get_plain(mtask_queue *queue, void *item) {
+    mtask__queue_side *tail = &queue->core->tail;
+    mtask__queue_side *head = &queue->core->head;
+    size_t word = mtask__load(&head->word, RELAXED); /* a guess that the CAS confirms */
+    size_t seen = mtask__load(&head->seen, RELAXED);
+    if (seen == mtask__queue_count(word)) {
+        /* acquire: pairs with mtask__side_unlock; the item it tells of has been copied in */
+        seen = mtask__queue_count(mtask__load(&tail->word, ACQUIRE));
+        if (seen == mtask__queue_count(word))
+            return false;
+    }
+    if (MTASK__UNLIKELY((word & MTASK__QUEUE_LOCKED) != 0) ||
+        !mtask__cas(&head->word, &word, word | MTASK__QUEUE_LOCKED, SEQ_CST))
         return false;
-    return MTASK__LIKELY(mtask__side_try(side, &word)) &&
-           MTASK__LIKELY(mtask__queue_get_locked(queue, plain, word, (unsigned char *)item, 1,
-                                                 false, &status) != 0);
+    mtask__store(&head->seen, seen, RELAXED); /* under the lock */
+    mtask__ring_get(queue, (unsigned char *)item, 1);
+    mtask__queue_publish(queue, true, MTASK_GET, mtask__queue_advance(queue, word, 1), 1, false);
+    return true;
 }
 
 /* Not inlined, also where the caller is in the same file: a compiler that sees an int there warns of
    the copy of 8 bytes that would not be made. */
 MTASK__QUEUE_NOINLINE MTASK_API mtask_status mtask_queue_put(mtask_queue *queue, const void *item,
                                                              int64_t timeout) {
-    if (MTASK__LIKELY(queue != NULL && item != NULL && queue->core != NULL && timeout >= 0))
-        if (queue->plain    ? mtask__queue_put_now(queue, true, item)
-            : queue->shared ? false
-                            : mtask__queue_put_now(queue, false, item))
-            return MTASK_OK;
+    if (MTASK__LIKELY(queue != NULL && queue->plain && item != NULL && timeout >= 0) &&
+        MTASK__LIKELY(mtask__queue_put_plain(queue, item)))
+        return MTASK_OK;
     return mtask__queue_move_one(queue, MTASK_PUT, (void *)(uintptr_t)item, timeout);
 }
 
 MTASK__QUEUE_NOINLINE MTASK_API mtask_status mtask_queue_get(mtask_queue *queue, void *item,
                                                              int64_t timeout) {
-    if (MTASK__LIKELY(queue != NULL && item != NULL && queue->core != NULL && timeout >= 0))
-        if (queue->plain    ? mtask__queue_get_now(queue, true, item)
-            : queue->shared ? false
-                            : mtask__queue_get_now(queue, false, item))
-            return MTASK_OK;
+    if (MTASK__LIKELY(queue != NULL && queue->plain && item != NULL && timeout >= 0) &&
+        MTASK__LIKELY(mtask__queue_get_plain(queue, item)))
+        return MTASK_OK;
     return mtask__queue_move_one(queue, MTASK_GET, item, timeout);
 }
 
