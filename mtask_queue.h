@@ -792,6 +792,14 @@ MTASK__QUEUE_INLINE void mtask__ring_put(mtask_queue *queue, const unsigned char
         memcpy(queue->items, items + straight, side->offset);
 }
 
+/* The place of the next item of a side of a FIFO, which moves on. One item never wraps around. */
+MTASK__QUEUE_INLINE void *mtask__ring_step(mtask_queue *queue, mtask__queue_side *side) {
+    unsigned char *place = queue->items + side->offset;
+    size_t next = side->offset + queue->item_size;
+    side->offset = next == queue->bytes ? 0 : next;
+    return place;
+}
+
 /* Copies the next `n` items of a FIFO out, and moves on. */
 MTASK__QUEUE_INLINE void mtask__ring_get(mtask_queue *queue, unsigned char *items, size_t n) {
     mtask__queue_side *side = &queue->core->head;
@@ -1128,12 +1136,10 @@ MTASK__QUEUE_INLINE void *mtask__queue_next(const mtask_queue *queue, size_t siz
 
 /* Forgets the item that comes next, of `size`. */
 static void mtask__queue_drop(mtask_queue *queue, size_t size) {
-    mtask__queue_side *head = &queue->core->head;
     if (queue->kind == MTASK_PRIORITY)
         mtask__queue_heap_drop(queue, size);
     else if (queue->kind == MTASK_FIFO)
-        head->offset =
-            head->offset + queue->item_size == queue->bytes ? 0 : head->offset + queue->item_size;
+        (void)mtask__ring_step(queue, &queue->core->head);
 }
 
 MTASK__QUEUE_INLINE void mtask__queue_copy_out(mtask_queue *queue, bool plain, size_t size,
@@ -1405,7 +1411,7 @@ MTASK__QUEUE_INLINE bool mtask__queue_put_plain(mtask_queue *queue, const void *
         !mtask__cas(&tail->word, &word, word | MTASK__QUEUE_LOCKED, SEQ_CST))
         return false;
     mtask__store(&tail->seen, seen, RELAXED); /* under the lock */
-    mtask__ring_put(queue, (const unsigned char *)item, 1);
+    mtask__queue_copy(mtask__ring_step(queue, tail), item, queue->item_size);
     mtask__queue_publish(queue, true, MTASK_PUT, mtask__queue_advance(queue, word, 1), 1, false);
     return true;
 }
@@ -1425,7 +1431,7 @@ MTASK__QUEUE_INLINE bool mtask__queue_get_plain(mtask_queue *queue, void *item) 
         !mtask__cas(&head->word, &word, word | MTASK__QUEUE_LOCKED, SEQ_CST))
         return false;
     mtask__store(&head->seen, seen, RELAXED); /* under the lock */
-    mtask__ring_get(queue, (unsigned char *)item, 1);
+    mtask__queue_copy(item, mtask__ring_step(queue, head), queue->item_size);
     mtask__queue_publish(queue, true, MTASK_GET, mtask__queue_advance(queue, word, 1), 1, false);
     return true;
 }
