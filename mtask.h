@@ -1381,7 +1381,7 @@ typedef struct mtask__listener {
 MTASK_API void mtask__listener_link(mtask__listener **list, mtask__listener *listener);
 MTASK_API void mtask__listener_unlink(mtask__listener **list, mtask__listener *listener);
 
-/* Counts one more, or (`enough`) all there need be; wakes the waiter if that is what it waits for. */
+/* Counts one more, or (`enough`) all there need be; wakes the waiter if it waits for that. */
 MTASK_API void mtask__signal_fire(mtask__signal *signal, bool enough);
 
 /* Waits until `target` have fired, at most until `deadline`. MTASK_OK, or as mtask__wait. */

@@ -31,7 +31,8 @@
          int main(void) {
              numbers queue;
              int n;
-             if (numbers_init(&queue, 2) != MTASK_OK || mtask_thread_spawn(squares, &queue) != MTASK_OK)
+             if (numbers_init(&queue, 2) != MTASK_OK ||
+                 mtask_thread_spawn(squares, &queue) != MTASK_OK)
                  return 1;
              while (numbers_get(&queue, &n, MTASK_FOREVER) == MTASK_OK)
                  printf("%d\n", n);
@@ -55,8 +56,8 @@
 
    COSTS
      One atomic read-modify-write for a put and one for a get; for a whole batch no more.
-     Memory: capacity x item_size bytes (priority: capacity x (item_size + 8)), and 640 for the queue
-     and its handle at most.
+     Memory: capacity x item_size bytes (priority: capacity x (item_size + 8)), 576 at most for the
+     queue itself, and 104 for its handle.
 
    CONTENTS: grep for the tag.
      >>queue  >>select  >>queue-layout  >>queue-type
@@ -123,8 +124,8 @@ typedef struct mtask_queue_desc {
     mtask_queue_kind kind;       /* (default: MTASK_FIFO) */
     size_t capacity;             /* most items, at least 1, or MTASK_UNBOUNDED; has no default */
     size_t item_size;            /* bytes of an item, at least 1; has no default. The functions of
-                                    MTASK_QUEUE_TYPE fill it in. Items lie aligned for their type, up
-                                    to 64 bytes; in queues without bounds as malloc's memory */
+                                    MTASK_QUEUE_TYPE fill it in. Items lie aligned for their type,
+                                    up to 64 bytes; in queues without bounds as malloc's memory */
     mtask_queue_compare compare; /* of a MTASK_PRIORITY queue, which must have one; else NULL */
     void *compare_ctx;           /* handed to compare (default: NULL) */
     void *storage;               /* where the queue lies, aligned to MTASK_QUEUE_ALIGN; it is yours,
@@ -172,8 +173,8 @@ MTASK_API mtask_status mtask_queue_init(mtask_queue *queue, const mtask_queue_de
    priority queue). kind and flags are not looked at; capacity and item_size must be those of the
    queue, or 0 for whatever they are. MTASK_NOT_FOUND: no queue has been made there yet.
    MTASK_INVALID: it does not fit the desc, was made without MTASK_SHARED or by another version of
-   mtask, or compare is missing. MTASK_UNSUPPORTED: no shared memory on this system. After fork, the child may use the handles of its parent. Does not
-   block. */
+   mtask, or compare is missing. MTASK_UNSUPPORTED: no shared memory on this system. After fork, the
+   child may use the handles of its parent. Does not block. */
 MTASK_API mtask_status mtask_queue_attach(mtask_queue *queue, const mtask_queue_desc *desc);
 
 /* How many bytes of storage a queue made by `desc` needs; 0 if it cannot be made in storage. */
@@ -185,10 +186,10 @@ MTASK_API size_t mtask_queue_storage_size(const mtask_queue_desc *desc);
 MTASK_API mtask_status mtask_queue_deinit(mtask_queue *queue);
 
 /* Copies the item of item_size bytes at `item` into the queue; waits for room at most `timeout`
-   nanoseconds. MTASK_OK. MTASK_FULL: the time was up. MTASK_CLOSED: the queue was closed. MTASK_NOMEM
-   (unbounded). MTASK_INVALID (negative timeout, NULL). MTASK_CANCELED (a cancelled coroutine),
-   MTASK_DEADLOCK (called on a scheduler's own stack, and it had to wait). MTASK_BROKEN: a shared
-   queue whose lock was lost. MTASK_SYSTEM. Unless MTASK_OK, nothing was put. */
+   nanoseconds. MTASK_OK. MTASK_FULL: the time was up. MTASK_CLOSED: the queue was closed.
+   MTASK_NOMEM (unbounded). MTASK_INVALID (negative timeout, NULL). MTASK_CANCELED (a cancelled
+   coroutine), MTASK_DEADLOCK (called on a scheduler's own stack, and it had to wait). MTASK_BROKEN:
+   a shared queue whose lock was lost. MTASK_SYSTEM. Unless MTASK_OK, nothing was put. */
 MTASK_API mtask_status mtask_queue_put(mtask_queue *queue, const void *item, int64_t timeout);
 
 /* Takes the next item out into the item_size bytes at `item`; waits for one at most `timeout`
@@ -199,7 +200,8 @@ MTASK_API mtask_status mtask_queue_get(mtask_queue *queue, void *item, int64_t t
 /* Puts the `count` items at `items`, in their order, as many at a time as there is room for, waking
    consumers once for each such batch; waits for room at most `timeout` nanoseconds in all. *moved
    (may be NULL) receives how many were put, whatever is returned: all for MTASK_OK, also if `count`
-   is 0; otherwise the first *moved. In between, others may put theirs. Returns as mtask_queue_put. */
+   is 0; otherwise the first *moved. In between, others may put theirs. Returns as mtask_queue_put.
+   */
 MTASK_API mtask_status mtask_queue_put_many(mtask_queue *queue, const void *items, size_t count,
                                             size_t *moved, int64_t timeout);
 
@@ -242,18 +244,19 @@ MTASK_API mtask_status mtask_queue_close(mtask_queue *queue);
 /* Throws away what is in the queue when it looks: calls fn(item, ctx) for each, in order (fn may
    be NULL; it may free what the item points to; it must not use the queue, which is locked), and
    counts each as done, so that join need not wait for it. *discarded (may be NULL) receives how
-   many. To be empty, and to be done, are two moments. With mtask_queue_close before it, this is Python's shutdown(immediate=True). MTASK_OK,
-   MTASK_INVALID, MTASK_BROKEN, MTASK_SYSTEM. Does not wait for items. */
+   many. The queue is empty first, and its items count as done a moment later. With
+   mtask_queue_close before it, this is Python's shutdown(immediate=True). MTASK_OK, MTASK_INVALID,
+   MTASK_BROKEN, MTASK_SYSTEM. Does not wait for items. */
 MTASK_API mtask_status mtask_queue_discard(mtask_queue *queue, void (*fn)(void *item, void *ctx),
                                            void *ctx, size_t *discarded);
 
 /* A descriptor for poll, epoll, kqueue, libuv or glib to watch for reading: while it is not
-   readable the queue is empty and open; when it becomes readable, take items with MTASK_NOWAIT until
-   MTASK_EMPTY. It may be readable though others have taken the items, and stays readable after
-   close. Do not read, write or close it: it is the queue's and ends with it. The first call makes
-   it; until then it costs nothing, from then on each put and get looks at it. *fd receives it.
-   MTASK_OK, MTASK_INVALID, MTASK_UNSUPPORTED (a shared queue; a system without), MTASK_SYSTEM (no
-   descriptor left: errno). Does not block. */
+   readable the queue is empty and open; when it becomes readable, take items with MTASK_NOWAIT
+   until MTASK_EMPTY. It may be readable though others have taken the items, and stays readable
+   after close. Do not read, write or close it: it is the queue's and ends with it. The first call
+   makes it; until then it costs nothing, from then on each put, and each get that finds nothing,
+   looks at it. *fd receives it. MTASK_OK, MTASK_INVALID, MTASK_UNSUPPORTED (a shared queue; a
+   system without), MTASK_SYSTEM (no descriptor left: errno). Does not block. */
 MTASK_API mtask_status mtask_queue_pollfd(mtask_queue *queue, int *fd);
 
 /* ---- >>select: wait for the first of several puts and gets ---- */
@@ -261,8 +264,8 @@ MTASK_API mtask_status mtask_queue_pollfd(mtask_queue *queue, int *fd);
 /* What a case of a select does. */
 typedef enum mtask_queue_op { MTASK_GET, MTASK_PUT } mtask_queue_op;
 
-/* A case: get an item from `queue` into `item`, or put the one at `item`. A case whose queue is NULL
-   never happens. The fields below the line are private and need no initial value. */
+/* A case: get an item from `queue` into `item`, or put the one at `item`. A case whose queue is
+   NULL never happens. The fields below the line are private and need no initial value. */
 typedef struct mtask_queue_case {
     mtask_queue *queue;
     mtask_queue_op op;
@@ -285,8 +288,8 @@ MTASK_API mtask_status mtask_queue_select(mtask_queue_case *cases, size_t n, siz
 
 /* ---- >>queue-layout: what lies in the storage; private ---- */
 
-/* Nothing in here is a pointer as far as a shared queue goes: processes see it at different
-   addresses. Each part that is written by itself has a cache line of its own.
+/* A shared queue uses none of the pointers in here: processes see it at different addresses. Each
+   part that is written by itself has a cache line of its own.
 
    A side's word, of the size of a pointer:
      bit 0   LOCKED  somebody is at work on this side (never set in shared queues: `robust`)
@@ -300,9 +303,9 @@ MTASK_API mtask_status mtask_queue_select(mtask_queue_case *cases, size_t n, siz
      others  changes whenever sleepers are woken */
 typedef struct mtask__queue_side {
     size_t word;
-    size_t offset; /* of the next slot, in bytes; guarded by LOCKED, as is */
-    size_t seen;   /* the other side's count when this side last had to look; read without, too */
-    mtask_shared_mutex robust;
+    size_t offset; /* of the next slot, in bytes; guarded by LOCKED */
+    size_t seen;   /* the other side's count when this side last had to look; stored under LOCKED */
+    mtask_shared_mutex robust; /* the lock of a shared queue */
 } __attribute__((aligned(64))) mtask__queue_side;
 
 typedef struct mtask__queue_gate {
@@ -340,12 +343,12 @@ typedef struct mtask__queue_core {
 
 /* ---- >>queue-type: the same without casts ---- */
 
-/* MTASK_QUEUE_TYPE(jobs, struct job); makes the type `jobs`, a queue of struct job, and these inline
-   functions, each as the mtask_queue function of that name:
+/* MTASK_QUEUE_TYPE(jobs, struct job); makes the type `jobs`, a queue of struct job, and these
+   inline functions, each as the mtask_queue function of that name:
 
      mtask_status jobs_init(jobs *queue, size_t capacity);     FIFO
-     mtask_status jobs_init_ex(jobs *queue, const mtask_queue_desc *desc);     item_size is filled in
-     mtask_status jobs_attach(jobs *queue, const mtask_queue_desc *desc);      as is here
+     mtask_status jobs_init_ex(jobs *queue, const mtask_queue_desc *desc);    item_size is filled in
+     mtask_status jobs_attach(jobs *queue, const mtask_queue_desc *desc);     as is here
      mtask_status jobs_deinit(jobs *queue);
      mtask_status jobs_put(jobs *queue, struct job item, int64_t timeout);
      mtask_status jobs_get(jobs *queue, struct job *item, int64_t timeout);
@@ -723,8 +726,8 @@ static bool mtask__queue_is_sure(const mtask_queue *queue, mtask_queue_op op) {
            (mtask__load(&queue->core->tail.word, SEQ_CST) & MTASK__QUEUE_CLOSED) != 0;
 }
 
-/* Whether one must not sleep. When a private queue is being closed, `closing` can be seen before the
-   gates are opened for the last time; of a shared one, CLOSED. */
+/* Whether one must not sleep. When a private queue is being closed, `closing` can be seen before
+   the gates are opened for the last time; of a shared one, CLOSED. */
 static bool mtask__queue_is_ready(const mtask_queue *queue, mtask_queue_op op) {
     return mtask__queue_is_busy(queue, op) || mtask__queue_is_sure(queue, op) ||
            mtask__load(&queue->core->closing, SEQ_CST) != 0;
@@ -1050,8 +1053,8 @@ static void mtask__queue_clear_slots(mtask_queue *queue, size_t first) {
     }
 }
 
-/* Doubles a full queue. What lay in front of the oldest item of a FIFO, because the ring had wrapped
-   around, follows the others now. */
+/* Doubles a full queue. What lay in front of the oldest item of a FIFO, because the ring had
+   wrapped around, follows the others now. */
 static bool mtask__queue_grow(mtask_queue *queue) {
     mtask__queue_side *tail = &queue->core->tail;
     size_t old = queue->capacity;
@@ -1252,8 +1255,8 @@ typedef struct mtask__queue_move {
     bool slept;   /* it owes a mtask__gate_pass */
 } mtask__queue_move;
 
-/* One try. MTASK_OK: at least one item. MTASK_FULL, MTASK_EMPTY: it has to wait, or `deadline` passed
-   while the end was locked. */
+/* One try. MTASK_OK: at least one item. MTASK_FULL, MTASK_EMPTY: it has to wait, or `deadline`
+   passed while the end was locked. */
 static mtask_status mtask__queue_try(mtask_queue *queue, mtask_queue_op op, mtask__queue_move *move,
                                      int64_t deadline) {
     bool endless = op == MTASK_PUT && queue->unbounded; /* it is never full */
@@ -1392,9 +1395,9 @@ static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_move_one(mtask_queue *que
 
 /* The same for a plain queue, at the least cost. What was seen last of the other side is looked at
    before the lock is taken: if it says that there is room (an item), then that still holds if the
-   lock can be taken while the word is as it was, since both change under the lock alone. If not, the
-   other side is looked at; and if that is in vain, too, the line of the lock stays with those who
-   can go on. */
+   lock can be taken while the word is as it was, since both change under the lock alone. If not,
+   the other side is looked at; and if that is in vain, too, the line of the lock stays with those
+   who can go on. */
 MTASK__QUEUE_INLINE bool mtask__queue_put_plain(mtask_queue *queue, const void *item) {
     mtask__queue_side *tail = &queue->core->tail;
     mtask__queue_side *head = &queue->core->head;
@@ -1436,8 +1439,8 @@ MTASK__QUEUE_INLINE bool mtask__queue_get_plain(mtask_queue *queue, void *item) 
     return true;
 }
 
-/* Not inlined, also where the caller is in the same file: a compiler that sees an int there warns of
-   the copy of 8 bytes that would not be made. */
+/* Not inlined, also where the caller is in the same file: a compiler that sees an int there warns
+   of the copy of 8 bytes that would not be made. */
 MTASK__QUEUE_NOINLINE MTASK_API mtask_status mtask_queue_put(mtask_queue *queue, const void *item,
                                                              int64_t timeout) {
     if (MTASK__LIKELY(queue != NULL && queue->plain && item != NULL && timeout >= 0) &&
@@ -1500,8 +1503,8 @@ MTASK_API mtask_status mtask_queue_peek(mtask_queue *queue, void *item) {
     return status;
 }
 
-/* How far the tail is ahead of a count that others raise: that is read on both sides of the tail, and
-   if it did not move, the two belong together. The fence lets what this thread stored before be
+/* How far the tail is ahead of a count that others raise: that is read on both sides of the tail,
+   and if it did not move, the two belong together. The fence lets what this thread stored before be
    seen before it looks: so calls on several queues agree on an order, too. */
 static size_t mtask__queue_ahead(const mtask_queue *queue, const size_t *counter, unsigned bits) {
     size_t *word = (size_t *)(uintptr_t)counter;
@@ -1705,17 +1708,18 @@ MTASK_API mtask_status mtask_queue_discard(mtask_queue *queue, void (*fn)(void *
 /* ---- >>queue-listen: select, and the descriptor ---- */
 
 /* A select links a listener into the gate of each of its cases, then looks at all once more, and
-   sleeps on its signal. Whoever opens a gate with LISTENERS fires the oldest that has not been fired
-   yet, for each item or place one. A select that leaves tells the next, if there is more. Why no
-   wake-up is lost: as in >>queue-gate, with LISTENERS for WAITERS, and the count of the
-   signal for the word: it is reset before the last look. */
+   sleeps on its signal. Whoever opens a gate with LISTENERS fires the oldest that has not been
+   fired yet, for each item or place one. A select that leaves tells the next, if there is more. Why
+   no wake-up is lost: as in >>queue-gate, with LISTENERS for WAITERS, and the count of the signal
+   for the word: it is reset before the last look. */
 
 static mtask_queue_case *mtask__case_of(mtask__listener *listener) {
     return (mtask_queue_case *)(void *)((unsigned char *)listener -
                                         offsetof(mtask_queue_case, listener));
 }
 
-/* Fires `n` listeners that have not been fired yet, the oldest first: they are linked at the front. */
+/* Fires `n` listeners that have not been fired yet, the oldest first: they are linked at the front.
+   */
 static void mtask__gate_fire(mtask__queue_gate *gate, size_t n) {
     mtask__listener *listener = gate->listeners;
     while (listener != NULL && listener->next != NULL)
@@ -1731,7 +1735,8 @@ static void mtask__gate_fire(mtask__queue_gate *gate, size_t n) {
 }
 
 /* Makes the descriptor readable. The look at `signaled` is sequentially consistent, after the lock
-   of the tail; mtask__queue_unsignal clears it and then looks at the tail: so one sees the other. */
+   of the tail; mtask__queue_unsignal clears it and then looks at the tail: so one sees the other.
+   */
 static void mtask__queue_signal(mtask_queue *queue) {
     mtask__queue_core *core = queue->core;
     if (mtask__load(&core->signaled, SEQ_CST) != 0)
@@ -1744,7 +1749,8 @@ static void mtask__queue_signal(mtask_queue *queue) {
     mtask__unlock(&core->listen_lock);
 }
 
-/* A get found the queue empty: the descriptor must not stay readable, unless items come just now. */
+/* A get found the queue empty: the descriptor must not stay readable, unless items come just now.
+   */
 static void mtask__queue_unsignal(mtask_queue *queue) {
     mtask__queue_core *core = queue->core;
     if ((mtask__load(&core->filled.word, SEQ_CST) & MTASK__GATE_WATCHED) == 0)
@@ -1860,7 +1866,8 @@ static void mtask__select_reset(mtask_queue_case *cases, size_t n, mtask__signal
 }
 
 /* Unlinks the cases. This select may have been told of more than it took: where there still is
-   something to be had, somebody else must hear of it; so first all are unlinked, then it is told. */
+   something to be had, somebody else must hear of it; so first all are unlinked, then it is told.
+   */
 static void mtask__select_unlink(mtask_queue_case *cases, size_t n) {
     for (size_t i = 0; i < n; i++) {
         mtask__queue_gate *gate;
