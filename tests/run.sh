@@ -4,8 +4,8 @@
 #
 # Each configuration compiles tests/mtask_impl.c and every tests/test_*.c, links each pair, runs it.
 # TESTS="mutex cond" in the environment takes only the tests/test_*.c whose names hold one of these
-# words; STRESS=100 runs all rounds of the stress tests; TIMES=1 prints how long each takes. A line for each configuration; last, "N passed, N
-# failed".
+# words; STRESS=100 runs all rounds of the stress tests; TIMES=1 prints how long each takes. A line
+# for each configuration; last, "N passed, N failed".
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -204,11 +204,13 @@ run_stages() {
     done
 }
 
-# print_size: how much code a program gets that uses everything.
+# print_size: how much code a program gets that uses everything of a header (and, of a header that
+# stands on others, theirs, too).
 print_size() {
-    gcc -std=c11 -Os -pthread -c -o "$OUT/size.o" tests/mtask_impl.c 2>/dev/null || return 0
-    echo "code of the implementation, gcc -Os: $(size "$OUT/size.o" | awk 'NR == 2 { print $1 }')" \
-        "bytes (aim: at most 16384)"
+    local header
+    for header in mtask*.h; do
+        echo "code of $header, gcc -Os: $(tests/bench/code_size.sh "$header")"
+    done
 }
 
 # config_line NAME: the line of CONFIGS with this name, or nothing.
