@@ -238,6 +238,7 @@ run_names() {
 mkdir -p "$OUT"
 case ${1:-quick} in
 quick)
+    export STRESS=${STRESS:-10}
     # shellcheck disable=SC2086 # a list of words
     run_names $QUICK
     ;;
