@@ -977,6 +977,9 @@ static mtask_status mtask__side_lock_robust(mtask_queue *queue, mtask__queue_sid
 
 /* ---- >>queue-array: the memory of unbounded queues ---- */
 
+/* The most items that counts can tell apart. */
+# define MTASK__QUEUE_MOST ((SIZE_MAX >> MTASK__QUEUE_BITS) / 2)
+
 /* The capacity that an unbounded queue begins with, and up to which it never shrinks. */
 # define MTASK__QUEUE_FIRST 32
 # define MTASK__QUEUE_LARGE 1024
@@ -1059,7 +1062,7 @@ static bool mtask__queue_grow(mtask_queue *queue) {
     mtask__queue_side *tail = &queue->core->tail;
     size_t old = queue->capacity;
     size_t old_bytes = queue->bytes;
-    if (!mtask__queue_resize(queue, 2 * old))
+    if (old > MTASK__QUEUE_MOST / 2 || !mtask__queue_resize(queue, 2 * old))
         return false;
     mtask__queue_set_capacity(queue, 2 * old);
     mtask__queue_clear_slots(queue, old);
@@ -1992,7 +1995,6 @@ MTASK_API mtask_status mtask_queue_select(mtask_queue_case *cases, size_t n, siz
 /* ---- >>queue-make: init, attach, deinit ---- */
 
 # define MTASK__QUEUE_MAGIC ((mtask_word)0x6d710200 + (mtask_word)sizeof(size_t))
-# define MTASK__QUEUE_MOST  ((SIZE_MAX >> MTASK__QUEUE_BITS) / 2)
 
 /* The bytes of the slots of a bounded queue, and what lies behind them; 0: too many. */
 static size_t mtask__queue_slot_bytes(mtask_queue_kind kind, size_t capacity, size_t item_size) {
