@@ -253,6 +253,44 @@ START_TEST(close_wakes_all_putters) {
 }
 END_TEST
 
+/* One of the sleepers is woken just before: what tells the others must not be lost with him. */
+static void close_behind_a_put(mtask_queue *queue) {
+    testing_crowd crowd;
+    testing_crowd_start(&crowd, 3, get_one, queue);
+    testing_crowd_await_asleep(&crowd, 3);
+    put_long(queue, 1);
+    ck_assert_status(mtask_queue_close(queue), MTASK_OK);
+    testing_crowd_join(&crowd);
+    ck_assert_int_eq(testing_crowd_count(&crowd, MTASK_OK), 1);
+    ck_assert_int_eq(testing_crowd_count(&crowd, MTASK_CLOSED), 2);
+}
+
+static void close_behind_a_get(mtask_queue_kind kind) {
+    mtask_queue queue;
+    testing_crowd crowd;
+    int put;
+    open_longs(&queue, kind, 1);
+    put_long(&queue, 1);
+    testing_crowd_start(&crowd, 3, put_one, &queue);
+    testing_crowd_await_asleep(&crowd, 3);
+    (void)get_long(&queue);
+    ck_assert_status(mtask_queue_close(&queue), MTASK_OK);
+    testing_crowd_join(&crowd);
+    put = testing_crowd_count(&crowd, MTASK_OK); /* the one that was woken, if it was in time */
+    ck_assert_int_le(put, 1);
+    ck_assert_int_eq(testing_crowd_count(&crowd, MTASK_CLOSED), 3 - put);
+    end(&queue);
+}
+
+START_TEST(close_wakes_all_when_one_has_just_been_woken) {
+    for (long round = 0; round < testing_scale(20); round++) {
+        each_queue(3, close_behind_a_put);
+        for (int kind = 0; kind < KINDS; kind++)
+            close_behind_a_get((mtask_queue_kind)kind);
+    }
+}
+END_TEST
+
 START_TEST(close_ends_a_batch_in_the_middle) {
     for (int kind = 0; kind < KINDS; kind++) {
         mtask_queue queue;
@@ -825,8 +863,8 @@ TESTING_MAIN("queue_close", an_empty_closed_queue_answers_closed,
              a_closed_queue_gives_what_is_left_and_takes_nothing,
              immediately_closed_it_gives_nothing, close_may_be_called_again,
              batches_take_what_is_left_of_a_closed_queue, close_wakes_all_getters,
-             close_wakes_all_putters, close_ends_a_batch_in_the_middle,
-             discard_lets_joiners_go_and_close_does_not,
+             close_wakes_all_putters, close_wakes_all_when_one_has_just_been_woken,
+             close_ends_a_batch_in_the_middle, discard_lets_joiners_go_and_close_does_not,
              join_waits_for_what_was_taken_out_before_a_discard,
              discard_hands_over_each_item_in_order, a_queue_goes_on_after_a_discard,
              discard_credits_no_more_than_is_unfinished, discard_may_free_what_items_point_to,
