@@ -1085,9 +1085,6 @@ static void mtask__queue_shrink(mtask_queue *queue) {
 
 /* ---- >>queue-move: put and get ---- */
 
-/* The functions that are always inlined take `plain`, a constant: true where the queue is known to
-   be a bounded FIFO of one process, false where it has to be asked. */
-
 /* How many places there are, if `wanted` are wanted, at the tail, which is locked and stands at
    `tail`. */
 MTASK__QUEUE_INLINE size_t mtask__queue_room(mtask_queue *queue, size_t tail, size_t wanted) {
@@ -1117,17 +1114,17 @@ MTASK__QUEUE_INLINE size_t mtask__queue_stock(mtask_queue *queue, size_t head, s
     return mtask__queue_distance(queue, head, mtask__queue_see(&core->head, word));
 }
 
-MTASK__QUEUE_INLINE void mtask__queue_copy_in(mtask_queue *queue, bool plain, size_t tail,
+MTASK__QUEUE_INLINE void mtask__queue_copy_in(mtask_queue *queue, size_t tail,
                                               const unsigned char *items, size_t n) {
     size_t size;
-    if (plain || queue->kind == MTASK_FIFO) {
+    if (queue->kind == MTASK_FIFO) {
         mtask__ring_put(queue, items, n);
         return;
     }
     size = mtask__queue_distance(
         queue, mtask__queue_count(mtask__load(&queue->core->head.word, RELAXED)), tail);
     if (queue->kind == MTASK_LIFO) /* relaxed: it is guarded by the tail's lock, too */
-        memcpy(mtask__queue_slot(queue, size), items, n * queue->item_size);
+        mtask__queue_copy(mtask__queue_slot(queue, size), items, n * queue->item_size);
     else
         for (size_t i = 0; i < n; i++)
             mtask__queue_heap_put(queue, size + i, items + i * queue->item_size);
@@ -1148,9 +1145,9 @@ static void mtask__queue_drop(mtask_queue *queue, size_t size) {
         (void)mtask__ring_step(queue, &queue->core->head);
 }
 
-MTASK__QUEUE_INLINE void mtask__queue_copy_out(mtask_queue *queue, bool plain, size_t size,
+MTASK__QUEUE_INLINE void mtask__queue_copy_out(mtask_queue *queue, size_t size,
                                                unsigned char *items, size_t n) {
-    if (plain || queue->kind == MTASK_FIFO) {
+    if (queue->kind == MTASK_FIFO) {
         mtask__ring_get(queue, items, n);
         return;
     }
@@ -1162,7 +1159,9 @@ MTASK__QUEUE_INLINE void mtask__queue_copy_out(mtask_queue *queue, bool plain, s
 }
 
 /* Opens the gate for those at the other end, who get `n`; publishes `word`, and with it unlocks;
-   wakes. Nothing of a private queue is touched after that. `slept`: see mtask__gate_pass. */
+   wakes. Nothing of a private queue is touched after that. `slept`: see mtask__gate_pass. `plain` is
+   a constant: true where the queue is known to be a bounded FIFO of one process, false where it has
+   to be asked. */
 MTASK__QUEUE_INLINE void mtask__queue_publish(mtask_queue *queue, bool plain, mtask_queue_op op,
                                               size_t word, size_t n, bool slept) {
     mtask__queue_gate *own = mtask__queue_gate_of(queue, op);
@@ -1185,7 +1184,7 @@ MTASK__QUEUE_INLINE void mtask__queue_publish(mtask_queue *queue, bool plain, mt
 
 /* Puts as many of `n` as there is room for, with the tail locked at `word`, and unlocks it. Returns
    how many; if none, *status receives why. */
-MTASK__QUEUE_INLINE size_t mtask__queue_put_locked(mtask_queue *queue, bool plain, size_t word,
+MTASK__QUEUE_INLINE size_t mtask__queue_put_locked(mtask_queue *queue, size_t word,
                                                    const unsigned char *items, size_t n, bool slept,
                                                    mtask_status *status) {
     size_t tail = mtask__queue_count(word);
@@ -1195,18 +1194,18 @@ MTASK__QUEUE_INLINE size_t mtask__queue_put_locked(mtask_queue *queue, bool plai
         *status = MTASK_FULL;
         room = mtask__queue_room(queue, tail, n);
     }
-    if (!plain && room == 0 && queue->unbounded && *status == MTASK_FULL) {
+    if (room == 0 && queue->unbounded && *status == MTASK_FULL) {
         *status = MTASK_NOMEM;
         if (mtask__queue_grow(queue))
             room = queue->capacity / 2;
     }
     n = n < room ? n : room;
     if (MTASK__UNLIKELY(n == 0)) {
-        mtask__side_unlock(queue, plain, &queue->core->tail, word);
+        mtask__side_unlock(queue, false, &queue->core->tail, word);
         return 0;
     }
-    mtask__queue_copy_in(queue, plain, tail, items, n);
-    mtask__queue_publish(queue, plain, MTASK_PUT, mtask__queue_advance(queue, word, n), n, slept);
+    mtask__queue_copy_in(queue, tail, items, n);
+    mtask__queue_publish(queue, false, MTASK_PUT, mtask__queue_advance(queue, word, n), n, slept);
     return n;
 }
 
@@ -1220,11 +1219,11 @@ MTASK__QUEUE_INLINE void mtask__queue_count_head(mtask_queue *queue, size_t word
 
 /* Gets as many of `n` as there are, from the end whose lock is held at `word`, and unlocks it.
    Returns how many; if none, *status receives why. */
-MTASK__QUEUE_INLINE size_t mtask__queue_get_locked(mtask_queue *queue, bool plain, size_t word,
+MTASK__QUEUE_INLINE size_t mtask__queue_get_locked(mtask_queue *queue, size_t word,
                                                    unsigned char *items, size_t n, bool slept,
                                                    mtask_status *status) {
     mtask__queue_side *head = &queue->core->head;
-    bool one = !plain && mtask__queue_is_one(queue);
+    bool one = mtask__queue_is_one(queue);
     bool closed = (word & MTASK__QUEUE_CLOSED) != 0;                 /* if it is the tail's word */
     size_t counted = one ? mtask__load(&head->word, RELAXED) : word; /* the lock orders it */
     size_t from = mtask__queue_count(counted);
@@ -1233,10 +1232,10 @@ MTASK__QUEUE_INLINE size_t mtask__queue_get_locked(mtask_queue *queue, bool plai
     n = n < stock ? n : stock;
     if (MTASK__UNLIKELY(n == 0)) {
         *status = closed ? MTASK_CLOSED : MTASK_EMPTY;
-        mtask__side_unlock(queue, plain, mtask__queue_side_of(queue, plain, MTASK_GET), word);
+        mtask__side_unlock(queue, false, queue->get_side, word);
         return 0;
     }
-    mtask__queue_copy_out(queue, plain, stock, items, n);
+    mtask__queue_copy_out(queue, stock, items, n);
     counted = mtask__queue_advance(queue, counted, n);
     if (one) {
         mtask__queue_count_head(queue, counted);
@@ -1244,7 +1243,7 @@ MTASK__QUEUE_INLINE size_t mtask__queue_get_locked(mtask_queue *queue, bool plai
             mtask__queue_shrink(queue);
         counted = word;
     }
-    mtask__queue_publish(queue, plain, MTASK_GET, counted, n, slept);
+    mtask__queue_publish(queue, false, MTASK_GET, counted, n, slept);
     return n;
 }
 
@@ -1273,11 +1272,9 @@ static mtask_status mtask__queue_try(mtask_queue *queue, mtask_queue_op op, mtas
     if (status != MTASK_OK)
         return status;
     if (op == MTASK_GET)
-        n = mtask__queue_get_locked(queue, false, word, move->items, move->count, move->slept,
-                                    &status);
+        n = mtask__queue_get_locked(queue, word, move->items, move->count, move->slept, &status);
     else
-        n = mtask__queue_put_locked(queue, false, word, move->items, move->count, move->slept,
-                                    &status);
+        n = mtask__queue_put_locked(queue, word, move->items, move->count, move->slept, &status);
     if (n == 0)
         return status;
     move->items += n * item_size; /* the queue may be gone by now */
@@ -1391,8 +1388,8 @@ static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_move_one(mtask_queue *que
     if (!queue->plain && !queue->shared &&
         mtask__side_try(mtask__queue_side_of(queue, false, op), &word))
         moved = op == MTASK_PUT
-                    ? mtask__queue_put_locked(queue, false, word, move.items, 1, false, &status)
-                    : mtask__queue_get_locked(queue, false, word, move.items, 1, false, &status);
+                    ? mtask__queue_put_locked(queue, word, move.items, 1, false, &status)
+                    : mtask__queue_get_locked(queue, word, move.items, 1, false, &status);
     return moved != 0 ? MTASK_OK : mtask__queue_run(queue, op, &move, timeout);
 }
 
