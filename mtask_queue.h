@@ -1397,11 +1397,12 @@ static MTASK__QUEUE_NOINLINE mtask_status mtask__queue_move_one(mtask_queue *que
    before the lock is taken: if it says that there is room (an item), then that still holds if the
    lock can be taken while the word is as it was, since both change under the lock alone. If not,
    the other side is looked at; and if that is in vain, too, the line of the lock stays with those
-   who can go on. */
+   who can go on. The word is acquired (pairs with mtask__side_unlock), so that what was seen is not
+   older than the word: it would pass for room, or for an item, that is long gone. */
 MTASK__QUEUE_INLINE bool mtask__queue_put_plain(mtask_queue *queue, const void *item) {
     mtask__queue_side *tail = &queue->core->tail;
     mtask__queue_side *head = &queue->core->head;
-    size_t word = mtask__load(&tail->word, RELAXED); /* a guess that the CAS confirms */
+    size_t word = mtask__load(&tail->word, ACQUIRE);
     size_t seen = mtask__load(&tail->seen, RELAXED);
     size_t at = mtask__queue_count(word);
     if (MTASK__UNLIKELY(mtask__queue_distance(queue, seen, at) == queue->capacity)) {
@@ -1422,7 +1423,7 @@ MTASK__QUEUE_INLINE bool mtask__queue_put_plain(mtask_queue *queue, const void *
 MTASK__QUEUE_INLINE bool mtask__queue_get_plain(mtask_queue *queue, void *item) {
     mtask__queue_side *tail = &queue->core->tail;
     mtask__queue_side *head = &queue->core->head;
-    size_t word = mtask__load(&head->word, RELAXED); /* a guess that the CAS confirms */
+    size_t word = mtask__load(&head->word, ACQUIRE);
     size_t seen = mtask__load(&head->seen, RELAXED);
     if (seen == mtask__queue_count(word)) {
         /* acquire: pairs with mtask__side_unlock; the item it tells of has been copied in */
