@@ -1,36 +1,5 @@
 /* test_mtask_queue_close.c - how queues end: close, discard, task_done and join */
-#include "testing_threads.h"
-
-#include "../mtask_queue.h"
-
-#define KINDS 3
-
-static int by_long(const void *a, const void *b, void *ctx) {
-    const long *x = (const long *)a;
-    const long *y = (const long *)b;
-    (void)ctx;
-    return (*x > *y) - (*x < *y);
-}
-
-/* Makes a queue of longs. */
-static void open_longs(mtask_queue *queue, mtask_queue_kind kind, size_t capacity) {
-    mtask_queue_desc desc = {0};
-    desc.kind = kind;
-    desc.capacity = capacity;
-    desc.item_size = sizeof(long);
-    desc.compare = kind == MTASK_PRIORITY ? by_long : NULL;
-    ck_assert_status(mtask_queue_init(queue, &desc), MTASK_OK);
-}
-
-static void put_long(mtask_queue *queue, long item) {
-    ck_assert_status(mtask_queue_put(queue, &item, MTASK_NOWAIT), MTASK_OK);
-}
-
-static long get_long(mtask_queue *queue) {
-    long item = -1;
-    ck_assert_status(mtask_queue_get(queue, &item, MTASK_NOWAIT), MTASK_OK);
-    return item;
-}
+#include "testing_queue.h"
 
 /* Puts 1, 2, ... `count`. */
 static void put_count(mtask_queue *queue, long count) {

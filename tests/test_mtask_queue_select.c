@@ -1,8 +1,6 @@
 /* test_mtask_queue_select.c - waiting for several queues: select; descriptors for poll and epoll;
    and waits that park a task instead of its thread */
-#include "testing_threads.h"
-
-#include "../mtask_queue.h"
+#include "testing_queue.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,26 +10,7 @@
 # include <sys/epoll.h>
 #endif
 
-#define KINDS 3
-
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
-
-static int by_long(const void *a, const void *b, void *ctx) {
-    const long *x = (const long *)a;
-    const long *y = (const long *)b;
-    (void)ctx;
-    return (*x > *y) - (*x < *y);
-}
-
-/* Makes a queue of longs. */
-static void open_longs(mtask_queue *queue, mtask_queue_kind kind, size_t capacity) {
-    mtask_queue_desc desc = {0};
-    desc.kind = kind;
-    desc.capacity = capacity;
-    desc.item_size = sizeof(long);
-    desc.compare = kind == MTASK_PRIORITY ? by_long : NULL;
-    ck_assert_status(mtask_queue_init(queue, &desc), MTASK_OK);
-}
 
 /* Makes `count` FIFOs. */
 static void open_several(mtask_queue *queues, int count, size_t capacity) {
@@ -42,16 +21,6 @@ static void open_several(mtask_queue *queues, int count, size_t capacity) {
 static void end_several(mtask_queue *queues, int count) {
     for (int i = 0; i < count; i++)
         ck_assert_status(mtask_queue_deinit(&queues[i]), MTASK_OK);
-}
-
-static void put_long(mtask_queue *queue, long item) {
-    ck_assert_status(mtask_queue_put(queue, &item, MTASK_NOWAIT), MTASK_OK);
-}
-
-static long get_long(mtask_queue *queue) {
-    long item = -1;
-    ck_assert_status(mtask_queue_get(queue, &item, MTASK_NOWAIT), MTASK_OK);
-    return item;
 }
 
 /* Whatever is in memory before it is a case must do no harm. */
