@@ -1,4 +1,4 @@
-/* mtask.h 0.2.0 - threads, locks, conditions, events, barriers, timers and futures for C
+/* mtask.h 0.3.0 - threads, locks, conditions, events, barriers, timers and futures for C
 
    Python's `threading`, and the future of `concurrent.futures`, in one header. Everything that
    blocks, blocks in one place: wait while this 32-bit word holds this value, until a deadline. So
@@ -95,9 +95,9 @@
 # include <stdint.h>
 
 # define MTASK_VERSION_MAJOR  0
-# define MTASK_VERSION_MINOR  2
+# define MTASK_VERSION_MINOR  3
 # define MTASK_VERSION_PATCH  0
-# define MTASK_VERSION_STRING "0.2.0"
+# define MTASK_VERSION_STRING "0.3.0"
 
 # ifndef MTASK_DEBUG
 #  define MTASK_DEBUG 0
@@ -147,9 +147,9 @@ extern "C" {
    together do not link. The implementation defines it. */
 # ifndef MTASK_STATIC
 #  if MTASK_DEBUG
-#   define MTASK__BUILD mtask_0_2_0_built_with_MTASK_DEBUG_1
+#   define MTASK__BUILD mtask_0_3_0_built_with_MTASK_DEBUG_1
 #  else
-#   define MTASK__BUILD mtask_0_2_0_built_with_MTASK_DEBUG_0
+#   define MTASK__BUILD mtask_0_3_0_built_with_MTASK_DEBUG_0
 #  endif
 MTASK_API const char MTASK__BUILD;
 static const char *const mtask__build __attribute__((used)) = &MTASK__BUILD;
@@ -577,6 +577,11 @@ typedef struct mtask_outcome {
    `format` may be NULL. errno is kept. Does not allocate, does not block. */
 MTASK_API void *mtask_fail(mtask_status status, const char *format, ...) MTASK__PRINTF(2, 3);
 
+/* Tells what the running task last gave to mtask_fail, or took over from a task that failed and that
+   it waited for by mtask_job_sync: fills `outcome` (NULL allowed) and returns its status; MTASK_OK if
+   there was nothing yet. Does not block. */
+MTASK_API mtask_status mtask_failure(mtask_outcome *outcome);
+
 /* The number of the running task (thread or coroutine): never 0, never used again in this process,
    nor at the same time in another one that sees the same process numbers. */
 MTASK_API uint64_t mtask_task_id(void);
@@ -798,7 +803,9 @@ MTASK_API mtask_status mtask_future_fail(mtask_future *future, mtask_status stat
 /* Blocks until it is finished or cancelled, at most `timeout` nanoseconds; fills `outcome` (NULL
    allowed). MTASK_OK: it has a value, which is now the caller's concern, not free_value's.
    MTASK_FAILED: outcome->status and text say why. MTASK_CANCELED: it was cancelled, or the calling
-   coroutine was. MTASK_TIMEOUT, MTASK_INVALID (negative), MTASK_SYSTEM. */
+   coroutine was. MTASK_TIMEOUT, MTASK_INVALID (negative), MTASK_SYSTEM. Of the future of a pool's
+   task also MTASK_DEADLOCK (it would never end; see mtask_pool.h) and MTASK_BROKEN (in the child of
+   a process that has forked: it runs in the parent). */
 MTASK_API mtask_status mtask_future_get(mtask_future *future, mtask_outcome *outcome,
                                         int64_t timeout);
 
@@ -834,7 +841,8 @@ typedef enum mtask_wait_mode {
 /* Blocks until what `mode` says of the `count` futures is so, at most `timeout` nanoseconds; which
    ones it was, ask mtask_future_done. The same one may stand in the array several times. MTASK_OK
    (at once if count is 0), MTASK_TIMEOUT, MTASK_CANCELED, MTASK_INVALID (negative timeout, NULL in
-   the array, no such mode), MTASK_NOMEM (more than 16), MTASK_SYSTEM. */
+   the array, no such mode), MTASK_NOMEM (more than 16), MTASK_SYSTEM, MTASK_DEADLOCK (in a task of a
+   pool, as mtask_future_get). */
 MTASK_API mtask_status mtask_futures_wait(mtask_future *const *futures, size_t count,
                                           mtask_wait_mode mode, int64_t timeout);
 
@@ -1256,6 +1264,31 @@ extern "C" {
 #  define mtask__fence_load(p) (__atomic_thread_fence(__ATOMIC_SEQ_CST), mtask__load((p), RELAXED))
 # endif
 
+/* What the process has of mtask hangs off a few symbols. A program and its plugins share them if the
+   dynamic linker can merge them: they are weak, and with gcc "unique", so that it merges them even
+   between plugins loaded RTLD_LOCAL. The names hold version and build, on which layouts depend. */
+# ifdef MTASK_STATIC
+#  define MTASK__ONE      static __attribute__((unused))
+#  define MTASK__ONE_HERE static __attribute__((unused))
+# else
+#  define MTASK__ONE      __attribute__((weak, visibility("default")))
+#  define MTASK__ONE_HERE extern __attribute__((visibility("default")))
+# endif
+# if MTASK_DEBUG
+#  define MTASK__VERSIONED(name) name##_0_3_0_debug
+# else
+#  define MTASK__VERSIONED(name) name##_0_3_0
+# endif
+
+/* What a task returns to say that it failed: an address that is nothing else's. */
+# define mtask__failed  MTASK__VERSIONED(mtask__failed)
+# define MTASK__FAILURE ((void *)&mtask__failed)
+MTASK__ONE_HERE char mtask__failed;
+
+/* The host of the task that runs on this thread, NULL if it has none. */
+# define mtask__here MTASK__VERSIONED(mtask__here)
+MTASK__ONE_HERE __thread struct mtask__host *mtask__here;
+
 /* Memory, for implementations: they include stdlib.h. */
 # ifndef MTASK_MALLOC
 #  define MTASK_MALLOC(size)     malloc(size)
@@ -1288,6 +1321,7 @@ typedef struct mtask__task {
     uint64_t id;
     uint64_t birth;               /* the number it began with: fork changes `id` */
     struct mtask__parker *parker; /* how it waits; NULL: its thread blocks */
+    struct mtask__host *host;     /* whose thread it occupies while it waits; NULL: its own */
     mtask_status fail_status;     /* of the last mtask_fail */
     char fail_text[MTASK_TEXT_SIZE];
 } mtask__task;
@@ -1317,6 +1351,15 @@ typedef struct mtask__parker {
        woken; the waiter, and after the unpin the parker, may be gone when it returns. */
     void (*post)(struct mtask__parker *parker, mtask__waiter *waiter);
 } mtask__parker;
+
+/* A worker of a pool, as those see it that run on it and are about to wait for another task. */
+typedef struct mtask__host {
+    /* Called before the wait for `future` (NULL: for several things, or for none that is known). It
+       may end the future itself, if `deadline` allows that. MTASK_OK: wait, then call leave; other
+       statuses: the wait is over, there was no need for it (MTASK_DONE) or it would never end. */
+    mtask_status (*enter)(struct mtask__host *host, mtask_future *future, int64_t deadline);
+    void (*leave)(struct mtask__host *host);
+} mtask__host;
 
 /* Gives a task a number of its own and clears it. */
 MTASK_API void mtask__task_init(mtask__task *task, mtask__parker *parker);
@@ -1373,9 +1416,18 @@ typedef struct mtask__listener {
     struct mtask__listener *next;
     struct mtask__listener *prev;
     mtask__signal *signal;
+    void (*fire)(
+        struct mtask__listener *listener); /* what to do instead of firing the signal, under
+                                                       the object's lock; NULL: nothing special */
     bool linked;
     bool hasty; /* a failure ends the wait */
 } mtask__listener;
+
+/* 24 bits that no other living process has: a forked child has others than its parent. */
+MTASK_API mtask_word mtask__nonce(void);
+
+/* Calls these around every fork from now on. */
+MTASK_API void mtask__at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 
 /* Adds a listener to the front of a list, or takes it out if it is linked. */
 MTASK_API void mtask__listener_link(mtask__listener **list, mtask__listener *listener);
@@ -1386,6 +1438,56 @@ MTASK_API void mtask__signal_fire(mtask__signal *signal, bool enough);
 
 /* Waits until `target` have fired, at most until `deadline`. MTASK_OK, or as mtask__wait. */
 MTASK_API mtask_status mtask__signal_wait(mtask__signal *signal, int64_t deadline);
+
+/* A future's word.
+     bits 0-2  state
+     bit 3     WAITERS: somebody may be asleep on it
+     bit 4     LINKED: callbacks or listeners are linked; the one who ends it must look
+     bit 5     TAKEN: a get has handed the value out */
+enum {
+    MTASK__FUTURE_PENDING = 0,
+    MTASK__FUTURE_RUNNING = 1,
+    MTASK__FUTURE_SETTING = 2, /* somebody writes the result; FINISHED is this plus one */
+    MTASK__FUTURE_FINISHED = 3,
+    MTASK__FUTURE_CANCELED = 4,
+    MTASK__FUTURE_STATE = 7,
+    MTASK__FUTURE_WAITERS = 8,
+    MTASK__FUTURE_LINKED = 16,
+    MTASK__FUTURE_TAKEN = 32
+};
+
+struct mtask_future {
+    mtask_word word;
+    mtask_word references;
+    mtask_mutex lock; /* guards the two lists */
+    mtask_status status;
+    void *value;
+    char *text;                        /* why it failed; allocated, or NULL */
+    struct mtask__callback *callbacks; /* first to run first */
+    struct mtask__listener *listeners;
+    void (*free_value)(void *value);
+    const struct mtask__future_kind *kind; /* NULL: one made by mtask_future_create */
+};
+
+/* What is peculiar to the futures of threads, pools ... */
+typedef struct mtask__future_kind {
+    void (*free)(mtask_future *future);     /* frees the memory */
+    void (*withdraw)(mtask_future *future); /* before it is cancelled: takes the task, if it has not
+                                               started, out of where it waits; NULL: needs nothing */
+    bool (*is_lost)(
+        const mtask_future *future); /* a forked child asks: can it never end? NULL: no */
+} mtask__future_kind;
+
+/* Makes a pending future in memory that is there. */
+MTASK_API void mtask__future_init(mtask_future *future, mtask_word references);
+
+/* Ends it with an outcome; whoever calls this holds a reference. As mtask_future_set. */
+MTASK_API mtask_status mtask__future_finish(mtask_future *future, mtask_status status, void *value,
+                                            const char *text);
+
+/* Has `listener` told of the end of the future; if it has ended, here and now. And no more. */
+MTASK_API void mtask__future_listen(mtask_future *future, mtask__listener *listener);
+MTASK_API void mtask__future_unlisten(mtask_future *future, mtask__listener *listener);
 
 # ifdef __cplusplus
 } /* extern "C" */
@@ -1521,52 +1623,9 @@ MTASK__OS_API mtask_status mtask__os_robust_unlock(mtask_shared_mutex *mutex);
 
 /* ---- >>state: all that the process has of mtask, behind one symbol ---- */
 
-/* A program and its plugins share these if the dynamic linker can merge them: they are weak,
-   and with gcc "unique", so that it merges them even between plugins loaded RTLD_LOCAL. The name
-   holds version and build, since the layout depends on both. */
-# ifdef MTASK_STATIC
-#  define MTASK__ONE static
-# else
-#  define MTASK__ONE __attribute__((weak, visibility("default")))
-# endif
-# if MTASK_DEBUG
-#  define MTASK__VERSIONED(name) name##_0_2_0_debug
-# else
-#  define MTASK__VERSIONED(name) name##_0_2_0
-# endif
 # define mtask__state        MTASK__VERSIONED(mtask__state)
 # define mtask__self         MTASK__VERSIONED(mtask__self)
 # define mtask__process_init MTASK__VERSIONED(mtask__process_init)
-
-/* A future's word.
-     bits 0-2  state
-     bit 3     WAITERS: somebody may be asleep on it
-     bit 4     LINKED: callbacks or listeners are linked; the one who ends it must look
-     bit 5     TAKEN: a get has handed the value out */
-enum {
-    MTASK__FUTURE_PENDING = 0,
-    MTASK__FUTURE_RUNNING = 1,
-    MTASK__FUTURE_SETTING = 2, /* somebody writes the result; FINISHED is this plus one */
-    MTASK__FUTURE_FINISHED = 3,
-    MTASK__FUTURE_CANCELED = 4,
-    MTASK__FUTURE_STATE = 7,
-    MTASK__FUTURE_WAITERS = 8,
-    MTASK__FUTURE_LINKED = 16,
-    MTASK__FUTURE_TAKEN = 32
-};
-
-struct mtask_future {
-    mtask_word word;
-    mtask_word references;
-    mtask_mutex lock; /* guards the two lists */
-    mtask_status status;
-    void *value;
-    char *text;                        /* why it failed; allocated, or NULL */
-    struct mtask__callback *callbacks; /* first to run first */
-    struct mtask__listener *listeners;
-    void (*free_value)(void *value);
-    void (*free_future)(mtask_future *future); /* frees the memory; NULL: MTASK_FREE */
-};
 
 /* What becomes of the system's thread: bits of mtask__thread.reap. */
 enum {
@@ -1645,11 +1704,17 @@ typedef struct mtask__process {
 
 MTASK__ONE mtask__process mtask__state;
 MTASK__ONE __thread mtask__thread_self mtask__self;
+# ifndef MTASK_STATIC
+MTASK__ONE char mtask__failed;
+MTASK__ONE __thread mtask__host *mtask__here;
+# endif
 # if defined(__ELF__) && !defined(__clang__) && !defined(MTASK_STATIC)
 #  define MTASK__TEXT_(x) #  x
 #  define MTASK__TEXT(x)  MTASK__TEXT_(x)
 __asm__(".type " MTASK__TEXT(mtask__state) ", %gnu_unique_object");
 __asm__(".type " MTASK__TEXT(mtask__self) ", %gnu_unique_object");
+__asm__(".type " MTASK__TEXT(mtask__failed) ", %gnu_unique_object");
+__asm__(".type " MTASK__TEXT(mtask__here) ", %gnu_unique_object");
 # endif
 # ifndef MTASK_STATIC
 const char MTASK__BUILD = 1; /* what every file that includes mtask.h refers to */
@@ -3087,11 +3152,9 @@ MTASK_API mtask__task *mtask__task_switch(mtask__task *task) {
     mtask__thread_self *self = mtask__me();
     mtask__task *last = self->task;
     self->task = task != NULL ? task : &self->own;
+    mtask__here = self->task->host;
     return last;
 }
-
-/* What a task returns to say that it failed: an address that is nothing else's. */
-# define MTASK__FAILURE ((void *)&mtask__state)
 
 static void mtask__fail_with(mtask_status *to, char *text, mtask_status status, const char *format,
                              va_list args) MTASK__PRINTF(4, 0);
@@ -3115,6 +3178,16 @@ MTASK_API void *mtask_fail(mtask_status status, const char *format, ...) {
     return MTASK__FAILURE;
 }
 
+MTASK_API mtask_status mtask_failure(mtask_outcome *outcome) {
+    const mtask__task *task = mtask__me()->task;
+    if (outcome != NULL) {
+        outcome->status = task->fail_status;
+        outcome->value = NULL;
+        memcpy(outcome->text, task->fail_text, MTASK_TEXT_SIZE);
+    }
+    return task->fail_status;
+}
+
 MTASK_API mtask_status mtask__run(mtask_fn fn, void *arg, mtask_outcome *outcome) {
     void *value = fn(arg);
     bool failed = value == MTASK__FAILURE;
@@ -3135,7 +3208,7 @@ typedef struct mtask__callback {
     void *ctx;
 } mtask__callback;
 
-static void mtask__future_init(mtask_future *future, mtask_word references) {
+MTASK_API void mtask__future_init(mtask_future *future, mtask_word references) {
     memset(future, 0, sizeof *future);
     future->references = references;
 }
@@ -3172,8 +3245,8 @@ MTASK_API void mtask_future_release(mtask_future *future) {
         MTASK_FREE(callback);
     }
     MTASK_FREE(future->text);
-    if (future->free_future != NULL)
-        future->free_future(future);
+    if (future->kind != NULL)
+        future->kind->free(future);
     else
         MTASK_FREE(future);
 }
@@ -3211,7 +3284,10 @@ static void mtask__future_announce(mtask_future *future, mtask_word word, bool f
     while (future->listeners != NULL) {
         mtask__listener *listener = future->listeners;
         mtask__listener_unlink(&future->listeners, listener);
-        mtask__signal_fire(listener->signal, failed && listener->hasty);
+        if (listener->fire != NULL)
+            listener->fire(listener);
+        else
+            mtask__signal_fire(listener->signal, failed && listener->hasty);
     }
     callback = future->callbacks;
     future->callbacks = NULL;
@@ -3225,9 +3301,8 @@ static void mtask__future_announce(mtask_future *future, mtask_word word, bool f
     mtask_future_release(future);
 }
 
-/* Ends it with an outcome; whoever calls this holds a reference. */
-static mtask_status mtask__future_finish(mtask_future *future, mtask_status status, void *value,
-                                         const char *text) {
+MTASK_API mtask_status mtask__future_finish(mtask_future *future, mtask_status status, void *value,
+                                            const char *text) {
     mtask_word word;
     mtask_status moved =
         mtask__future_move(future, 1u << MTASK__FUTURE_PENDING | 1u << MTASK__FUTURE_RUNNING,
@@ -3268,14 +3343,16 @@ MTASK_API mtask_status mtask_future_fail(mtask_future *future, mtask_status stat
 
 MTASK_API mtask_status mtask_future_cancel(mtask_future *future) {
     mtask_word word;
-    mtask_status status =
-        mtask__future_move(future, 1u << MTASK__FUTURE_PENDING, MTASK__FUTURE_CANCELED, &word);
+    mtask_status status;
+    if (future->kind != NULL && future->kind->withdraw != NULL)
+        future->kind->withdraw(future);
+    status = mtask__future_move(future, 1u << MTASK__FUTURE_PENDING, MTASK__FUTURE_CANCELED, &word);
     if (status == MTASK_OK)
         mtask__future_announce(future, word, false);
     return status == MTASK_CANCELED ? MTASK_OK : status;
 }
 
-static mtask_status mtask__future_await(mtask_future *future, int64_t deadline) {
+static mtask_status mtask__future_sleep(mtask_future *future, int64_t deadline) {
     mtask_status status = MTASK_OK;
     mtask_word word = mtask__load(&future->word, ACQUIRE); /* pairs with move and finish */
     while (!mtask__future_ended(word)) {
@@ -3285,6 +3362,24 @@ static mtask_status mtask__future_await(mtask_future *future, int64_t deadline) 
         word = mtask__load(&future->word, ACQUIRE);
     }
     return MTASK_OK;
+}
+
+/* Waits for the end of a future; asks the host of the calling task, which may know better. */
+static mtask_status mtask__future_await(mtask_future *future, int64_t deadline) {
+    mtask__host *host = mtask__me()->task->host;
+    mtask_status status;
+    if (mtask_future_done(future))
+        return MTASK_OK;
+    if (future->kind != NULL && future->kind->is_lost != NULL && future->kind->is_lost(future))
+        return MTASK_BROKEN;
+    if (host == NULL || deadline == 0)
+        return mtask__future_sleep(future, deadline);
+    status = host->enter(host, future, deadline);
+    if (status == MTASK_OK) {
+        status = mtask__future_sleep(future, deadline);
+        host->leave(host);
+    }
+    return status == MTASK_DONE ? MTASK_OK : status;
 }
 
 /* The outcome of a future that has ended. */
@@ -3379,16 +3474,46 @@ static bool mtask__future_failed(const mtask_future *future) {
     return mtask__future_state(future) == MTASK__FUTURE_FINISHED && future->status != MTASK_OK;
 }
 
-/* Has `listener` told of the end of the future; if it has ended, at once. */
-static void mtask__future_listen(mtask_future *future, mtask__listener *listener) {
+MTASK_API void mtask__future_listen(mtask_future *future, mtask__listener *listener) {
     bool linked;
     mtask__lock(&future->lock);
     linked = mtask__future_link(future);
     if (linked)
         mtask__listener_link(&future->listeners, listener);
     mtask__unlock(&future->lock);
-    if (!linked)
+    if (!linked && listener->fire != NULL)
+        listener->fire(listener);
+    else if (!linked)
         mtask__signal_fire(listener->signal, listener->hasty && mtask__future_failed(future));
+}
+
+MTASK_API void mtask__future_unlisten(mtask_future *future, mtask__listener *listener) {
+    mtask__lock(&future->lock);
+    mtask__listener_unlink(&future->listeners, listener);
+    mtask__unlock(&future->lock);
+}
+
+/* Waits for a signal; asks the host first. */
+static mtask_status mtask__futures_sleep(mtask__signal *signal, int64_t deadline) {
+    mtask__host *host = mtask__me()->task->host;
+    mtask_status status = mtask__signal_wait(signal, 0);
+    if (status == MTASK_OK || host == NULL || deadline == 0)
+        return status == MTASK_OK ? status : mtask__signal_wait(signal, deadline);
+    status = host->enter(host, NULL, deadline);
+    if (status != MTASK_OK)
+        return status;
+    status = mtask__signal_wait(signal, deadline);
+    host->leave(host);
+    return status;
+}
+
+/* Waits for one after the other: on the worker of a pool, which may do what it waits for. */
+static mtask_status mtask__futures_await(mtask_future *const *futures, size_t count,
+                                         int64_t deadline) {
+    mtask_status status = MTASK_OK;
+    for (size_t i = 0; i < count && status == MTASK_OK; i++)
+        status = mtask__future_await(futures[i], deadline);
+    return status;
 }
 
 MTASK_API mtask_status mtask_futures_wait(mtask_future *const *futures, size_t count,
@@ -3405,6 +3530,8 @@ MTASK_API mtask_status mtask_futures_wait(mtask_future *const *futures, size_t c
         status = MTASK_INVALID;
     if (status != MTASK_OK || count == 0)
         return status;
+    if (mode == MTASK_WAIT_ALL && mtask__me()->task->host != NULL)
+        return mtask__futures_await(futures, count, deadline);
     if (count > sizeof few / sizeof *few)
         listeners = (mtask__listener *)MTASK_MALLOC(count * sizeof *listeners);
     if (listeners == NULL)
@@ -3417,12 +3544,9 @@ MTASK_API mtask_status mtask_futures_wait(mtask_future *const *futures, size_t c
         listeners[i].hasty = mode == MTASK_WAIT_FIRST_FAILURE;
         mtask__future_listen(futures[i], &listeners[i]);
     }
-    status = mtask__signal_wait(&signal, deadline);
-    for (size_t i = 0; i < count; i++) {
-        mtask__lock(&futures[i]->lock);
-        mtask__listener_unlink(&futures[i]->listeners, &listeners[i]);
-        mtask__unlock(&futures[i]->lock);
-    }
+    status = mtask__futures_sleep(&signal, deadline);
+    for (size_t i = 0; i < count; i++)
+        mtask__future_unlisten(futures[i], &listeners[i]);
     if (listeners != few)
         MTASK_FREE(listeners);
     return status;
@@ -3566,6 +3690,8 @@ static void mtask__thread_free(mtask_future *future) {
     MTASK_FREE(future); /* the first member of its block */
 }
 
+static const mtask__future_kind mtask__thread_kind = {mtask__thread_free, NULL, NULL};
+
 /* Runs in the new thread. */
 static void mtask__thread_main(mtask__thread *block) {
     mtask_outcome outcome;
@@ -3652,7 +3778,7 @@ static mtask__thread *mtask__thread_make(const mtask_thread_desc *desc, mtask_wo
         return NULL;
     memset(block, 0, sizeof *block);
     mtask__future_init(&block->future, references);
-    block->future.free_future = mtask__thread_free;
+    block->future.kind = &mtask__thread_kind;
     block->fn = desc->fn;
     block->arg = desc->arg;
     block->info.id = mtask__next_id(mtask__me());
@@ -4169,6 +4295,16 @@ MTASK_API bool mtask_timer_is_pending(const mtask_timer *timer) {
 
 /* ---- >>fork ---- */
 
+MTASK_API mtask_word mtask__nonce(void) {
+    (void)mtask__me(); /* initialises it */
+    return mtask__state.nonce;
+}
+
+MTASK_API void mtask__at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
+    (void)mtask__me(); /* whose own handlers are to be the first registered */
+    mtask__os_at_fork(prepare, parent, child);
+}
+
 /* Around a fork the locks that mtask holds only briefly are taken, so that the child finds its
    lists whole; locks of the parking table are simply made anew, with the table. */
 static void mtask__fork_prepare(void) {
@@ -4245,7 +4381,8 @@ static void mtask__fork_child(void) {
     uint64_t parents = self->own.id;
     state->nonce = mtask__os_nonce();
     self->own.id = (parents & MTASK__SERIAL) | (uint64_t)state->nonce << 40;
-    self->task = &self->own; /* loops of the parent are not the child's */
+    self->task = &self->own; /* loops and pools of the parent are not the child's */
+    mtask__here = NULL;
     mtask__fork_bury_all(survivor);
     mtask__fork_survive(survivor, self->own.id);
     mtask__fork_timers();
