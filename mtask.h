@@ -1364,6 +1364,9 @@ typedef struct mtask__host {
 /* Gives a task a number of its own and clears it. */
 MTASK_API void mtask__task_init(mtask__task *task, mtask__parker *parker);
 
+/* Gives it a new number, for the next thing that it does. */
+MTASK_API void mtask__task_renew(mtask__task *task);
+
 /* The running task; never NULL. */
 MTASK_API mtask__task *mtask__task_current(void);
 
@@ -1471,9 +1474,9 @@ struct mtask_future {
 
 /* What is peculiar to the futures of threads, pools ... */
 typedef struct mtask__future_kind {
-    void (*free)(mtask_future *future);     /* frees the memory */
-    void (*withdraw)(mtask_future *future); /* before it is cancelled: takes the task, if it has not
-                                               started, out of where it waits; NULL: needs nothing */
+    void (*free)(mtask_future *future);           /* frees the memory */
+    mtask_status (*cancel)(mtask_future *future); /* takes the task out of where it waits, if it has
+                                                     not started, and cancels it; NULL: only that */
     bool (*is_lost)(
         const mtask_future *future); /* a forked child asks: can it never end? NULL: no */
 } mtask__future_kind;
@@ -1484,6 +1487,9 @@ MTASK_API void mtask__future_init(mtask_future *future, mtask_word references);
 /* Ends it with an outcome; whoever calls this holds a reference. As mtask_future_set. */
 MTASK_API mtask_status mtask__future_finish(mtask_future *future, mtask_status status, void *value,
                                             const char *text);
+
+/* Cancels it, as mtask_future_cancel where there is nothing more to do. */
+MTASK_API mtask_status mtask__future_cancel(mtask_future *future);
 
 /* Has `listener` told of the end of the future; if it has ended, here and now. And no more. */
 MTASK_API void mtask__future_listen(mtask_future *future, mtask__listener *listener);
@@ -3148,6 +3154,11 @@ MTASK_API void mtask__task_init(mtask__task *task, mtask__parker *parker) {
     task->parker = parker;
 }
 
+MTASK_API void mtask__task_renew(mtask__task *task) {
+    task->id = task->birth = mtask__next_id(mtask__me());
+    task->fail_status = MTASK_OK;
+}
+
 MTASK_API mtask__task *mtask__task_switch(mtask__task *task) {
     mtask__thread_self *self = mtask__me();
     mtask__task *last = self->task;
@@ -3341,15 +3352,19 @@ MTASK_API mtask_status mtask_future_fail(mtask_future *future, mtask_status stat
     return mtask__future_finish(future, status, NULL, text);
 }
 
-MTASK_API mtask_status mtask_future_cancel(mtask_future *future) {
+MTASK_API mtask_status mtask__future_cancel(mtask_future *future) {
     mtask_word word;
-    mtask_status status;
-    if (future->kind != NULL && future->kind->withdraw != NULL)
-        future->kind->withdraw(future);
-    status = mtask__future_move(future, 1u << MTASK__FUTURE_PENDING, MTASK__FUTURE_CANCELED, &word);
+    mtask_status status =
+        mtask__future_move(future, 1u << MTASK__FUTURE_PENDING, MTASK__FUTURE_CANCELED, &word);
     if (status == MTASK_OK)
         mtask__future_announce(future, word, false);
     return status == MTASK_CANCELED ? MTASK_OK : status;
+}
+
+MTASK_API mtask_status mtask_future_cancel(mtask_future *future) {
+    if (future->kind != NULL && future->kind->cancel != NULL)
+        return future->kind->cancel(future);
+    return mtask__future_cancel(future);
 }
 
 static mtask_status mtask__future_sleep(mtask_future *future, int64_t deadline) {

@@ -2,3 +2,4 @@
 #define MTASK_IMPLEMENTATION
 #include "../mtask.h"
 #include "../mtask_queue.h"
+#include "../mtask_pool.h"
