@@ -1264,6 +1264,16 @@ extern "C" {
 #  define mtask__fence_load(p) (__atomic_thread_fence(__ATOMIC_SEQ_CST), mtask__load((p), RELAXED))
 # endif
 
+/* A full fence, between accesses of different words. */
+MTASK__INLINE void mtask__fence(void) {
+# if MTASK__TSAN
+    mtask_word own = 0;
+    (void)mtask__add(&own, 0, SEQ_CST);
+# else
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+# endif
+}
+
 /* What the process has of mtask hangs off a few symbols. A program and its plugins share them if the
    dynamic linker can merge them: they are weak, and with gcc "unique", so that it merges them even
    between plugins loaded RTLD_LOCAL. The names hold version and build, on which layouts depend. */

@@ -209,10 +209,8 @@ MTASK_API mtask_status mtask_pool_submit_ex(mtask_pool *pool, const mtask_task_d
 
 /* ---- >>group: wait for all of some tasks ---- */
 
-/* Flags of a group. */
-enum {
-    MTASK_FAIL_FAST = 1 << 4 /* the first failure cancels what has not started */
-};
+/* A flag of groups: the first failure cancels what has not started. */
+# define MTASK_FAIL_FAST (1 << 4)
 
 /* Some tasks of a pool. It lies in the caller's memory and needs no deinit; it must live until
    mtask_group_wait has returned MTASK_OK, MTASK_FAILED or MTASK_CANCELED. One thread at a time waits
@@ -436,7 +434,8 @@ MTASK_API void mtask_completed_close(mtask_completed *completed);
    Where the system cannot do that, `symmetric` is set, and the owner pays for one, too. */
 typedef struct mtask__deque {
     mtask__host host;  /* how tasks that run on this worker wait */
-    mtask_job **slots; /* by number; slots[0] is never used, so that an empty deque has a top */
+    mtask_job **slots; /* by number; slots[0] is no job, but the top of an empty deque */
+    mtask_job *bottom; /* NULL: slots[0] before there are others */
     mtask_word head;   /* the next free slot: written by the owner alone */
     mtask_word end;    /* how many slots there are; 0: not allocated yet */
     mtask_word limit;  /* written under the lock */
@@ -454,10 +453,13 @@ enum {
     MTASK__JOB_INJECTED = 8 /* it waits, or has waited, in the backlog of a pool */
 };
 
-# define mtask__job_look(deque, word)                                                              \
-  ((deque)->symmetric                                                                              \
-       ? mtask__fence_load(&(deque)->word)                                                         \
-       : (__atomic_signal_fence(__ATOMIC_SEQ_CST), mtask__load(&(deque)->word, RELAXED)))
+/* What stands between the two looks of the owner. */
+MTASK__INLINE void mtask__job_fence(const mtask__deque *deque) {
+    if (MTASK__UNLIKELY(deque->symmetric))
+        mtask__fence(); /* pairs with mtask__pools_fence, as the other does */
+    else
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
 
 MTASK_API mtask_status mtask__job_spawn_slow(mtask_job *job);
 MTASK_API void mtask__job_offer(mtask__deque *deque);
@@ -475,7 +477,8 @@ MTASK__INLINE mtask_status mtask_job_spawn(mtask_job *job, mtask_fn fn, void *ar
         return mtask__job_spawn_slow(job);
     mtask__store(&deque->slots[head], job, RELAXED); /* the store of head publishes it */
     mtask__store(&deque->head, head + 1, RELEASE);   /* pairs with the loads of thieves */
-    if (MTASK__UNLIKELY(mtask__job_look(deque, wanted) != 0))
+    mtask__job_fence(deque);
+    if (MTASK__UNLIKELY(mtask__load(&deque->wanted, RELAXED) != 0)) /* see mtask__deque */
         mtask__job_offer(deque);
     return MTASK_OK;
 }
@@ -484,14 +487,15 @@ MTASK__INLINE mtask_status mtask_job_sync(mtask_job *job, void **value) {
     mtask__deque *deque = (mtask__deque *)mtask__here;
     mtask_word top;
     void *result;
-    if (MTASK__UNLIKELY(deque == NULL || deque->end == 0))
+    if (MTASK__UNLIKELY(deque == NULL))
         return mtask__job_sync_slow(job, value);
     top = deque->head - 1;
     if (MTASK__UNLIKELY(deque->slots[top] != job))
         return mtask__job_sync_slow(job, value);
     mtask__store(&deque->head, top, RELAXED); /* thieves who still see the old one see no `limit`
                                                  above it without the lock */
-    if (MTASK__UNLIKELY(top < mtask__job_look(deque, limit)))
+    mtask__job_fence(deque);
+    if (MTASK__UNLIKELY(top < mtask__load(&deque->limit, RELAXED))) /* see mtask__deque */
         return mtask__job_contest(job, value);
     result = job->fn(job->arg);
     if (MTASK__UNLIKELY(result == MTASK__FAILURE))
@@ -689,9 +693,9 @@ static void mtask__pools_init(void) {
 }
 
 /* The fence of the side that looks for jobs: see mtask__deque. */
-static void mtask__pools_fence(mtask_word *word) {
+static void mtask__pools_fence(void) {
     if (mtask__pools.symmetric)
-        (void)mtask__fence_load(word); /* pairs with mtask__job_look */
+        mtask__fence(); /* pairs with mtask__job_fence */
     else
         mtask__os_barrier();
 }
@@ -744,7 +748,8 @@ static mtask__worker *mtask__pool_vacancy(mtask_pool *pool) {
     return NULL;
 }
 
-/* There is work: sees to it that somebody searches for it. */
+/* There is work: sees to it that somebody searches for it. For jobs no thread is started: whoever
+   waits for one has its thief to take from. */
 static void mtask__pool_rouse(mtask_pool *pool, mtask__news *news) {
     if (pool->searching > 0)
         return;
@@ -752,7 +757,8 @@ static void mtask__pool_rouse(mtask_pool *pool, mtask__news *news) {
         pool->sleeping--;
         pool->searching++;
         news->tokens++;
-    } else if (pool->threads - pool->waiting < pool->workers && news->start == NULL) {
+    } else if (pool->pending > 0 && pool->threads - pool->waiting < pool->workers &&
+               news->start == NULL) {
         news->start = mtask__pool_vacancy(pool);
         if (news->start != NULL) {
             news->start->alive = 1;
@@ -814,7 +820,7 @@ static void mtask__deque_force(mtask__deque *deque) {
     mtask__deque_share(deque, mtask__load(&deque->head, ACQUIRE));
     if (deque->limit == before)
         return;
-    mtask__pools_fence(&deque->head);
+    mtask__pools_fence();
     head = mtask__load(&deque->head, ACQUIRE); /* pairs with the release in mtask_job_spawn */
     if (head < deque->limit)
         mtask__store(&deque->limit, head > before ? head : before, RELAXED);
@@ -988,8 +994,9 @@ static mtask__entry mtask__pool_take_at(mtask_pool *pool, uint64_t place, mtask_
 
 /* ---- >>group ---- */
 
+# define MTASK__GROUP_CANCELED (1 << 5) /* beside MTASK_FAIL_FAST */
+
 enum {
-    MTASK__GROUP_CANCELED = 1 << 5,
     MTASK__SIGNAL_IDLE = 0, /* nobody sleeps until the group has ended */
     MTASK__SIGNAL_AWAITED = 1,
     MTASK__SIGNAL_ENDED = 2
@@ -1766,7 +1773,7 @@ static void mtask__follow(mtask__worker *worker, mtask__worker *thief) {
     mtask__lock(&thief->deque.lock);
     worker->next_follower = thief->followers;
     thief->followers = worker;
-    mtask__store(&thief->deque.wanted, 1, SEQ_CST); /* pairs with mtask__job_look */
+    mtask__store(&thief->deque.wanted, 1, SEQ_CST); /* pairs with the look in mtask_job_spawn */
     mtask__unlock(&thief->deque.lock);
 }
 
@@ -1792,7 +1799,7 @@ static mtask_job *mtask__job_sleep(mtask__worker *worker, mtask_job *job, mtask_
     mtask__follow(worker, thief);
     state = mtask__or(&job->state, MTASK__JOB_WAITED, SEQ_CST);
     if ((state & MTASK__JOB_DONE) == 0) {
-        mtask__pools_fence(&thief->deque.head);
+        mtask__pools_fence();
         if (mtask__deque_has_jobs(&thief->deque))
             found = mtask__steal(worker, thief, true);
         if (found == NULL) {
@@ -1943,7 +1950,7 @@ static bool mtask__pool_found(mtask_pool *pool, mtask__news *news) {
 static void mtask__pool_watch(mtask_pool *pool) {
     mtask__news news;
     mtask__pool_arm(pool);
-    mtask__pools_fence(&pool->forking);
+    mtask__pools_fence();
     if (!mtask__pool_has_jobs(pool))
         return;
     memset(&news, 0, sizeof news);
@@ -2032,7 +2039,7 @@ static bool mtask__worker_recheck(mtask__worker *worker, unsigned awake) {
     bool again;
     if (mtask__fence_load(&pool->forking) == 0 || awake == 0) /* pairs with mtask__deque_open */
         return false;
-    mtask__pools_fence(&pool->forking);
+    mtask__pools_fence();
     if (!mtask__pool_has_jobs(pool))
         return false;
     mtask__lock(&pool->lock);
@@ -2288,6 +2295,7 @@ static bool mtask__pool_make_workers(mtask_pool *pool) {
         worker->index = i;
         worker->deque.host.enter = mtask__host_enter;
         worker->deque.host.leave = mtask__host_leave;
+        worker->deque.slots = &worker->deque.bottom;
         worker->deque.head = worker->deque.tail = worker->deque.limit = 1;
         worker->deque.symmetric = mtask__pools.symmetric;
     }
@@ -2297,7 +2305,8 @@ static bool mtask__pool_make_workers(mtask_pool *pool) {
 /* Frees a pool that no thread uses. */
 static void mtask__pool_free(mtask_pool *pool) {
     for (unsigned i = 0; pool->all != NULL && i < pool->most; i++)
-        MTASK_FREE(pool->all[i].deque.slots);
+        if (pool->all[i].deque.end > 0)
+            MTASK_FREE(pool->all[i].deque.slots);
     MTASK_FREE(pool->backlog.entries);
     MTASK_FREE(pool->memory);
     MTASK_FREE(pool);

@@ -7,7 +7,8 @@
 #
 # A module's benchmark is bench_MODULE.c. Its peers in other languages are peer_MODULE_NAME.EXT
 # beside it: built here as build/bench/peer_MODULE_NAME, a program that prints one number. The class
-# in a .java file is named as the file is.
+# in a .java file is named as the file is. `// flags: ...` as the first line of one in C or C++ is
+# added to the compiler's. MODULE_*.h is what the benchmark and its peers share.
 set -eu
 cd "$(dirname "$0")/../.."
 OUT=build/bench
@@ -16,9 +17,11 @@ mkdir -p "$OUT"
 
 # build_peer SOURCE PROGRAM: by the extension; a language that is not installed fails.
 build_peer() {
+    local flags
+    flags=$(sed -n '1s,^// flags: ,,p' "$1")
     case $1 in
-    *.c) $CC -O2 -pthread -I. "$1" -o "$2" -lm ;;
-    *.cpp) "${CXX:-g++}" -O2 -pthread -I. "$1" -o "$2" ;;
+    *.c) $CC -O2 ${CFLAGS:-} -pthread -I. "$1" -o "$2" $flags -lm ;;
+    *.cpp) "${CXX:-g++}" -O2 ${CFLAGS:-} -pthread -I. "$1" -o "$2" $flags ;;
     *.go) go build -o "$2" "$1" ;;
     *.rs) PEER_COMPILER=$(rustc --version) rustc -O -o "$2" "$1" ;;
     *.py) command -v python3 >/dev/null && cp "$1" "$2" && chmod +x "$2" ;;
@@ -28,12 +31,21 @@ build_peer() {
     esac
 }
 
+# is_newer PROGRAM SOURCE...: than all of these that exist.
+is_newer() {
+    local source
+    for source in "${@:2}"; do
+        [ -e "$source" ] && [ ! "$1" -nt "$source" ] && return 1
+    done
+    return 0
+}
+
 build_peers() {
     local source program
     for source in tests/bench/peer_"$1"_*; do
         [ -e "$source" ] || continue
         program=$OUT/$(basename "${source%.*}")
-        [ "$program" -nt "$source" ] && continue
+        is_newer "$program" "$source" tests/bench/"$1"_*.h && continue
         rm -f "$program"
         build_peer "$source" "$program" || echo "missing: $source could not be built"
     done
@@ -62,13 +74,20 @@ for module in $modules; do
     run_module "$module"
 done
 
-cat "$OUT"/*.tsv >"$OUT/all"
+for source in tests/bench/bench_*.c; do
+    module=${source##*/bench_}
+    cat "$OUT/${module%.c}.tsv" 2>/dev/null || true
+done >"$OUT/all"
 cut -f1-6 "$OUT/all" >build/bench.tsv
 echo "table: build/bench.tsv"
 if command -v gnuplot >/dev/null; then
     rows=$(wc -l <"$OUT/all")
     gnuplot -e "data='$OUT/all'; rows=$rows" tests/bench/chart.gp
     echo "chart: build/bench.svg build/bench.png"
+    if [ -e "$OUT/pool_scaling.tsv" ]; then
+        gnuplot tests/bench/scaling.gp
+        echo "chart: build/pool_scaling.svg build/pool_scaling.png"
+    fi
 else
     echo "chart: missing, since gnuplot is not installed (make deps)"
 fi
