@@ -1501,6 +1501,9 @@ MTASK_API mtask_status mtask__future_finish(mtask_future *future, mtask_status s
 /* Cancels it, as mtask_future_cancel where there is nothing more to do. */
 MTASK_API mtask_status mtask__future_cancel(mtask_future *future);
 
+/* Waits for its end, whatever the host of the task may think. `flags`: 0 or MTASK__NOCANCEL. */
+MTASK_API mtask_status mtask__future_sleep(mtask_future *future, int64_t deadline, int flags);
+
 /* Has `listener` told of the end of the future; if it has ended, here and now. And no more. */
 MTASK_API void mtask__future_listen(mtask_future *future, mtask__listener *listener);
 MTASK_API void mtask__future_unlisten(mtask_future *future, mtask__listener *listener);
@@ -3377,13 +3380,24 @@ MTASK_API mtask_status mtask_future_cancel(mtask_future *future) {
     return mtask__future_cancel(future);
 }
 
-static mtask_status mtask__future_sleep(mtask_future *future, int64_t deadline) {
+/* Looks for a moment whether a future ends that is soon to end: two sleeping threads that hand short
+   tasks to each other would pay for a wake each time. */
+static mtask_word mtask__future_spin(const mtask_future *future) {
+    mtask_word word = mtask__load(&future->word, ACQUIRE); /* pairs with move and finish */
+    for (int n = 0; n < MTASK_SPIN && !mtask__future_ended(word) && mtask__spin(4); n += 4)
+        word = mtask__load(&future->word, ACQUIRE);
+    return word;
+}
+
+MTASK_API mtask_status mtask__future_sleep(mtask_future *future, int64_t deadline, int flags) {
     mtask_status status = MTASK_OK;
     mtask_word word = mtask__load(&future->word, ACQUIRE); /* pairs with move and finish */
+    if (deadline != 0 && !mtask__future_ended(word))
+        word = mtask__future_spin(future);
     while (!mtask__future_ended(word)) {
         if (status != MTASK_OK)
             return status;
-        (void)mtask__sleep_on(&future->word, word, MTASK__FUTURE_WAITERS, deadline, 0, &status);
+        (void)mtask__sleep_on(&future->word, word, MTASK__FUTURE_WAITERS, deadline, flags, &status);
         word = mtask__load(&future->word, ACQUIRE);
     }
     return MTASK_OK;
@@ -3398,10 +3412,10 @@ static mtask_status mtask__future_await(mtask_future *future, int64_t deadline) 
     if (future->kind != NULL && future->kind->is_lost != NULL && future->kind->is_lost(future))
         return MTASK_BROKEN;
     if (host == NULL || deadline == 0)
-        return mtask__future_sleep(future, deadline);
+        return mtask__future_sleep(future, deadline, 0);
     status = host->enter(host, future, deadline);
     if (status == MTASK_OK) {
-        status = mtask__future_sleep(future, deadline);
+        status = mtask__future_sleep(future, deadline, 0);
         host->leave(host);
     }
     return status == MTASK_DONE ? MTASK_OK : status;

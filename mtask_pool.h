@@ -1238,30 +1238,29 @@ static bool mtask__pool_has_thread(mtask_pool *pool) {
     return has;
 }
 
-/* The worker is about to wait for a future, or for another worker (a sync: that is never refused),
-   or for something else. */
+/* The worker is about to wait for a future, or for a worker that has stolen a job, or for something
+   else. */
 static mtask_status mtask__worker_wait_begin(mtask__worker *worker, mtask_future *future,
-                                             mtask__worker *thief, int64_t deadline) {
+                                             mtask__worker *thief, bool refusable) {
     mtask_pool *pool = worker->pool;
-    bool forever = deadline == MTASK_FOREVER;
     bool fine = true;
     mtask__news news;
     memset(&news, 0, sizeof news);
     mtask__lock(&mtask__pools.lock);
-    if (forever && future != NULL)
+    if (refusable && future != NULL)
         fine = !mtask__closes_circle(worker, future);
     if (fine) {
         mtask__lock(&pool->lock);
-        fine = mtask__pool_wait_begin(pool, forever && thief == NULL, &news);
+        fine = mtask__pool_wait_begin(pool, refusable, &news);
         mtask__unlock(&pool->lock);
     }
     if (fine) {
-        worker->awaits = forever ? future : NULL;
+        worker->awaits = refusable ? future : NULL; /* not if it has a time-out */
         worker->awaits_worker = thief;
     }
     mtask__unlock(&mtask__pools.lock);
     mtask__pool_tell(pool, &news);
-    if (fine && news.start != NULL && thief == NULL)
+    if (fine && refusable && news.start != NULL)
         fine = mtask__pool_has_thread(pool);
     return fine ? MTASK_OK : MTASK_DEADLOCK;
 }
@@ -1280,17 +1279,20 @@ static mtask_status mtask__host_enter(mtask__host *host, mtask_future *future, i
     mtask__worker *worker = (mtask__worker *)(void *)host;
     if (future != NULL && deadline == MTASK_FOREVER && mtask__worker_help(worker, future))
         return MTASK_DONE;
-    return mtask__worker_wait_begin(worker, future, NULL, deadline);
+    return mtask__worker_wait_begin(worker, future, NULL, deadline == MTASK_FOREVER);
 }
 
 static void mtask__host_leave(mtask__host *host) {
     mtask__worker_wait_end((mtask__worker *)(void *)host);
 }
 
-/* Around a wait for something that is no future. */
-static mtask_status mtask__wait_begin(int64_t deadline) {
+/* Around a wait for something that is no future. One that may be refused is one that could last for
+   ever and that the caller can do without. */
+static mtask_status mtask__wait_begin(bool refusable) {
     mtask__worker *worker = mtask__worker_here();
-    return worker != NULL ? mtask__worker_wait_begin(worker, NULL, NULL, deadline) : MTASK_OK;
+    if (worker == NULL)
+        return MTASK_OK;
+    return mtask__worker_wait_begin(worker, NULL, NULL, refusable);
 }
 
 static void mtask__wait_end(void) {
@@ -1320,7 +1322,7 @@ static mtask_status mtask__pool_await_room(mtask_pool *pool, int64_t deadline) {
     mtask_status status;
     pool->submitters++;
     mtask__unlock(&pool->lock);
-    status = mtask__wait_begin(deadline);
+    status = mtask__wait_begin(deadline == MTASK_FOREVER);
     if (status == MTASK_OK) {
         status = mtask__wait(&pool->room, seen, deadline, 0);
         mtask__wait_end();
@@ -1558,7 +1560,7 @@ static bool mtask__group_is_own(const mtask_group *group) {
 
 /* Why no wake-up is lost: the signal says AWAITED before the sleep, set under the lock under which
    the last task of the group changes it; the sleep looks at it once more. */
-static mtask_status mtask__group_sleep(mtask_group *group, int64_t deadline) {
+static mtask_status mtask__group_sleep(mtask_group *group, int64_t deadline, int flags) {
     mtask_pool *pool = group->pool;
     mtask_status status = MTASK_OK;
     while (status == MTASK_OK) {
@@ -1569,7 +1571,7 @@ static mtask_status mtask__group_sleep(mtask_group *group, int64_t deadline) {
         }
         mtask__store(&group->signal, MTASK__SIGNAL_AWAITED, RELAXED); /* under the lock */
         mtask__unlock(&pool->lock);
-        status = mtask__wait(&group->signal, MTASK__SIGNAL_AWAITED, deadline, 0);
+        status = mtask__wait(&group->signal, MTASK__SIGNAL_AWAITED, deadline, flags);
     }
     return status;
 }
@@ -1588,10 +1590,10 @@ MTASK_API mtask_status mtask_group_wait(mtask_group *group, mtask_outcome *outco
             return MTASK_TIMEOUT;
         status = deadline == MTASK_FOREVER && mtask__group_is_own(group)
                      ? MTASK_DEADLOCK
-                     : mtask__wait_begin(deadline);
+                     : mtask__wait_begin(deadline == MTASK_FOREVER);
         if (status != MTASK_OK)
             return status;
-        status = mtask__group_sleep(group, deadline);
+        status = mtask__group_sleep(group, deadline, 0);
         mtask__wait_end();
     }
     mtask__lock(&pool->lock);
@@ -1803,7 +1805,7 @@ static mtask_job *mtask__job_sleep(mtask__worker *worker, mtask_job *job, mtask_
         if (mtask__deque_has_jobs(&thief->deque))
             found = mtask__steal(worker, thief, true);
         if (found == NULL) {
-            (void)mtask__worker_wait_begin(worker, NULL, thief, MTASK_FOREVER);
+            (void)mtask__worker_wait_begin(worker, NULL, thief, false);
             (void)mtask__wait(&worker->wake, seen, MTASK_FOREVER, MTASK__NOCANCEL);
             mtask__worker_wait_end(worker);
         }
@@ -2313,12 +2315,12 @@ static void mtask__pool_free(mtask_pool *pool) {
 }
 
 /* Blocks until no thread is alive, and all are joined. */
-static mtask_status mtask__pool_await_threads(mtask_pool *pool, int64_t deadline) {
+static mtask_status mtask__pool_await_threads(mtask_pool *pool, int64_t deadline, int flags) {
     mtask_status status = MTASK_OK;
     while (mtask__load(&pool->gone, ACQUIRE) == 0) { /* pairs with the unlock before the wake */
         if (status != MTASK_OK)
             return status;
-        status = mtask__wait(&pool->gone, 0, deadline, 0);
+        status = mtask__wait(&pool->gone, 0, deadline, flags);
     }
     mtask__lock(&pool->lock); /* the last thread has let go of it when this is had */
     mtask__unlock(&pool->lock);
@@ -2340,7 +2342,7 @@ static mtask_status mtask__pool_start(mtask_pool *pool) {
         if (status != MTASK_OK) {
             (void)mtask_pool_close(pool);
             mtask__worker_end(worker);
-            (void)mtask__pool_await_threads(pool, MTASK_FOREVER);
+            (void)mtask__pool_await_threads(pool, MTASK_FOREVER, MTASK__NOCANCEL);
             return status;
         }
     }
@@ -2468,9 +2470,9 @@ MTASK_API mtask_status mtask_pool_join(mtask_pool *pool, int64_t timeout) {
     mtask__unlock(&pool->lock);
     if (!closed)
         return MTASK_INVALID;
-    status = mtask__wait_begin(deadline);
+    status = mtask__wait_begin(deadline == MTASK_FOREVER);
     if (status == MTASK_OK) {
-        status = mtask__pool_await_threads(pool, deadline);
+        status = mtask__pool_await_threads(pool, deadline, 0);
         mtask__wait_end();
     }
     if (status == MTASK_OK && pool->broken)
@@ -2501,7 +2503,6 @@ static void mtask__pool_bury(mtask_pool *pool) {
 }
 
 MTASK_API mtask_status mtask_pool_destroy(mtask_pool *pool) {
-    mtask_status status;
     if (pool == NULL)
         return MTASK_OK;
     if (pool->shared)
@@ -2513,11 +2514,9 @@ MTASK_API mtask_status mtask_pool_destroy(mtask_pool *pool) {
     if (mtask_pool_current() == pool)
         return MTASK_DEADLOCK;
     (void)mtask_pool_close(pool);
-    status = mtask__wait_begin(MTASK_SEC(1)); /* with a time-out it is never refused */
-    while (mtask__pool_await_threads(pool, MTASK_FOREVER) != MTASK_OK)
-        ; /* a cancelled coroutine frees it all the same */
-    if (status == MTASK_OK)
-        mtask__wait_end();
+    (void)mtask__wait_begin(false);
+    (void)mtask__pool_await_threads(pool, MTASK_FOREVER, MTASK__NOCANCEL);
+    mtask__wait_end();
     mtask__pool_await_joiners(pool);
     mtask__pool_free(pool);
     return MTASK_OK;
@@ -2701,13 +2700,12 @@ static mtask_status mtask__pool_run(mtask_pool *pool, mtask_fn fn, void *arg) {
     status = mtask_pool_submit(pool, fn, arg, &future);
     if (status != MTASK_OK)
         return status;
-    do { /* what it works with is the caller's: nothing can end this wait early */
-        status = mtask_future_wait(future, MTASK_FOREVER);
-    } while (!mtask_future_done(future) && status != MTASK_BROKEN && status != MTASK_DEADLOCK);
-    if (!mtask_future_done(future) && mtask_future_cancel(future) != MTASK_OK)
-        while (!mtask_future_done(future))
-            (void)mtask_sleep(MTASK_MS(1));
-    status = mtask_future_get(future, NULL, MTASK_NOWAIT);
+    status = mtask_future_wait(future, MTASK_FOREVER);
+    if (status != MTASK_OK && mtask_future_cancel(future) != MTASK_OK)
+        /* it runs, on what is the caller's: nothing can end this wait early */
+        (void)mtask__future_sleep(future, MTASK_FOREVER, MTASK__NOCANCEL);
+    if (!mtask_future_canceled(future) || status == MTASK_OK)
+        status = mtask_future_get(future, NULL, MTASK_NOWAIT);
     mtask_future_release(future);
     return status;
 }
@@ -3197,7 +3195,7 @@ MTASK_API mtask_status mtask_pool_imap_unordered(mtask_pool *pool, const mtask_i
 static mtask_status mtask__imap_await(mtask_imap *imap, uint32_t *number, int64_t deadline) {
     mtask_status status = mtask_queue_get(&imap->ready, number, MTASK_NOWAIT);
     if (status == MTASK_EMPTY && deadline != 0) {
-        status = mtask__wait_begin(deadline);
+        status = mtask__wait_begin(deadline == MTASK_FOREVER);
         if (status != MTASK_OK)
             return status;
         status = mtask_queue_get(&imap->ready, number, mtask_until(deadline));
@@ -3299,9 +3297,9 @@ MTASK_API void mtask_imap_close(mtask_imap *imap) {
         imap->closing = true;
         mtask__unlock(&imap->lock);
         (void)mtask_group_cancel(&imap->group);
-        while (mtask_group_wait(&imap->group, NULL, MTASK_FOREVER) == MTASK_DEADLOCK ||
-               mtask_group_pending(&imap->group) > 0)
-            (void)mtask_sleep(MTASK_MS(1)); /* no thread may be had to wait in its place */
+        (void)mtask__wait_begin(false);
+        (void)mtask__group_sleep(&imap->group, MTASK_FOREVER, MTASK__NOCANCEL);
+        mtask__wait_end();
         mtask__imap_hold(imap, false);
     }
     for (size_t i = 0; i < imap->chunks; i++) {
@@ -3429,7 +3427,7 @@ MTASK_API mtask_status mtask_completed_next(mtask_completed *completed, mtask_fu
         return MTASK_DONE;
     status = mtask_queue_get(&completed->ended, &at, MTASK_NOWAIT);
     if (status == MTASK_EMPTY && deadline != 0) {
-        status = mtask__wait_begin(deadline);
+        status = mtask__wait_begin(deadline == MTASK_FOREVER);
         if (status != MTASK_OK)
             return status;
         status = mtask_queue_get(&completed->ended, &at, mtask_until(deadline));
