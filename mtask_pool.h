@@ -143,27 +143,27 @@ MTASK_API mtask_status mtask_pool_join(mtask_pool *pool, int64_t timeout);
    this pool; MTASK_INVALID: it is the default pool. */
 MTASK_API mtask_status mtask_pool_destroy(mtask_pool *pool);
 
-/* What a pool has done and has to do. */
+/* What a pool has done and has to do. Counts begin anew after SIZE_MAX. */
 typedef struct mtask_pool_stats {
-    uint64_t submitted; /* tasks, posted ones included */
-    uint64_t done;      /* tasks that have ended, failed ones included */
-    uint64_t failed;    /* tasks that have failed */
-    uint64_t canceled;  /* tasks that were cancelled before they started */
-    uint64_t stolen;    /* jobs that a worker took from another one */
-    int64_t busy;       /* nanoseconds that its workers have spent not idle, all together */
-    size_t pending;     /* tasks that wait to be started */
-    size_t running;     /* tasks that run now */
-    unsigned threads;   /* threads, spare ones included */
-    unsigned idle;      /* threads that have nothing to do */
-    unsigned waiting;   /* threads whose task waits for others */
+    size_t submitted; /* tasks, posted ones included */
+    size_t done;      /* tasks that have ended, failed ones included */
+    size_t failed;    /* tasks that have failed */
+    size_t canceled;  /* tasks that were cancelled before they started */
+    size_t stolen;    /* jobs that a worker took from another one */
+    int64_t busy;     /* nanoseconds that its workers have spent not idle, all together */
+    size_t pending;   /* tasks that wait to be started */
+    size_t running;   /* tasks that run now */
+    unsigned threads; /* threads, spare ones included */
+    unsigned idle;    /* threads that have nothing to do */
+    unsigned waiting; /* threads whose task waits for others */
 } mtask_pool_stats;
 
 /* What one of its threads has done. */
 typedef struct mtask_worker_stats {
-    uint64_t tasks;  /* tasks that it has run */
-    uint64_t stolen; /* jobs that it took from others */
-    int64_t busy;    /* nanoseconds that it has spent not idle */
-    size_t jobs;     /* jobs in its deque */
+    size_t tasks;  /* tasks that it has run */
+    size_t stolen; /* jobs that it took from others */
+    int64_t busy;  /* nanoseconds that it has spent not idle */
+    size_t jobs;   /* jobs in its deque */
 } mtask_worker_stats;
 
 /* Fills `stats`, and an element of `workers` (NULL allowed) for each of the first `capacity`
@@ -603,9 +603,9 @@ typedef struct mtask__worker {
     bool follows;
     mtask_future *awaits; /* what its uppermost task waits for; these two are guarded by */
     struct mtask__worker *awaits_worker; /* mtask__pools.lock */
-    uint64_t tasks;                      /* what it has done: written by itself alone */
-    uint64_t failed;
-    uint64_t stolen;
+    size_t tasks;                        /* what it has done: written by itself alone */
+    size_t failed;
+    size_t stolen;
     int64_t busy;  /* guarded by the pool */
     int64_t since; /* when it became busy; 0: it is idle */
 } mtask__worker;
@@ -635,8 +635,8 @@ struct mtask_pool {
     unsigned joiners;
     mtask_word gone; /* 1: no thread is alive, and none will be */
     mtask_word left; /* counts joiners that have left */
-    uint64_t submitted;
-    uint64_t canceled;
+    size_t submitted;
+    size_t canceled;
     mtask_outcome why;  /* it is broken */
     mtask_sem tokens;   /* sleepers sleep on this: one each for those that were woken */
     mtask_word forking; /* a deque is in use: there may be jobs */
@@ -2554,7 +2554,7 @@ MTASK_API mtask_status mtask_pool_get_stats(mtask_pool *pool, mtask_pool_stats *
     stats->submitted = pool->submitted;
     stats->canceled = pool->canceled;
     stats->pending = mtask__backlog_count(&pool->backlog);
-    stats->running = (size_t)(stats->submitted - stats->canceled - stats->done) - stats->pending;
+    stats->running = stats->submitted - stats->canceled - stats->done - stats->pending;
     stats->threads = pool->threads;
     stats->idle = pool->sleeping + pool->searching;
     stats->waiting = pool->waiting;

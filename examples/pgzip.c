@@ -160,13 +160,13 @@ static void catch_signals(void) {
 
 static bool create_output(struct transfer *t) {
     hold_signals(true);
-    if (options.force)
-        unlink(output);
-    t->out = open(output, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    bool ready = !options.force || unlink(output) == 0 || errno == ENOENT;
+    if (ready)
+        t->out = open(output, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
     int error = errno;
-    unfinished = t->out >= 0;
+    unfinished = ready && t->out >= 0;
     hold_signals(false);
-    if (t->out >= 0)
+    if (unfinished)
         return true;
     if (error == EEXIST)
         complain(WARNING, output, "already exists -- not overwritten");
@@ -311,13 +311,15 @@ static void read_header(struct source *source) {
 /* Goes to the next member; false if there is none, or it cannot be read. */
 static bool begin_member(struct source *source) {
     source->crc = 0;
-    int first = next_byte(source), second = first == 0x1f ? next_byte(source) : 0;
-    if (first == 0x1f && second == 0x8b) {
+    int first = next_byte(source), second = first > 0 ? next_byte(source) : 0;
+    if (second == EOF || (first == EOF && !source->begun)) {
+        must_not_end(source);
+    } else if (first == 0x1f && second == 0x8b) {
         read_header(source);
         inflateReset(&source->inflater);
         source->inside = source->begun = source->why == NULL;
-    } else if (source->why == NULL && !source->begun) {
-        source->why = first == EOF ? "unexpected end of file" : "not in gzip format";
+    } else if (!source->begun) {
+        source->why = "not in gzip format";
     } else {
         while (first == 0) /* padding, as on tapes */
             first = next_byte(source);

@@ -548,21 +548,20 @@ static mtask_pool *make_failing(failing *f, unsigned workers, unsigned good) {
 
 /* Returns when a pool whose init is going to fail has noticed it. */
 static void await_broken(mtask_pool *pool) {
-    mtask_pool_stats stats;
-    while (mtask_pool_get_stats(pool, &stats, NULL, 0) != MTASK_BROKEN)
+    mtask_task_desc task = {.fn = return_arg};
+    while (mtask_pool_submit_ex(pool, &task, NULL, MTASK_NOWAIT) != MTASK_BROKEN)
         testing_pause(1);
 }
 
 static void check_broken(mtask_pool *pool) {
     mtask_task_desc task = {.fn = return_arg};
     mtask_future *future = NULL;
-    mtask_pool_stats stats;
     ck_assert_status(mtask_pool_submit(pool, return_arg, NULL, &future), MTASK_BROKEN);
     ck_assert_status(mtask_pool_post(pool, return_arg, NULL), MTASK_BROKEN);
     ck_assert_status(mtask_pool_submit_ex(pool, &task, NULL, MTASK_FOREVER), MTASK_BROKEN);
-    ck_assert_status(mtask_pool_get_stats(pool, &stats, NULL, 0), MTASK_BROKEN);
     ck_assert_status(mtask_pool_close(pool), MTASK_BROKEN);
     ck_assert_status(mtask_pool_terminate(pool), MTASK_BROKEN);
+    ck_assert_uint_eq(stats_of(pool).pending, 0);
 }
 
 static void end_broken(mtask_pool *pool) {
@@ -576,6 +575,7 @@ static void end_broken(mtask_pool *pool) {
 static void check_broken_future(mtask_future *future) {
     mtask_outcome outcome;
     ck_assert_status(mtask_future_get(future, &outcome, MTASK_FOREVER), MTASK_FAILED);
+    ck_assert_status(outcome.status, MTASK_BROKEN);
     ck_assert_str_eq(outcome.text, "no licence for this seat");
     ck_assert_ptr_null(outcome.value);
     mtask_future_release(future);

@@ -1421,11 +1421,12 @@ END_TEST
 
 static mtask_word own_ran;
 
-static void *overfill(void *arg) {
+/* Runs while the backlog is full, and the only other thread waits for room. */
+static void *wait_and_overfill(void *arg) {
     mtask_pool *pool = (mtask_pool *)arg;
     mtask_task_desc task = {.fn = count_one, .arg = &own_ran};
     mtask_future *future = NULL;
-    post(pool, count_one, &own_ran);
+    (void)wait_at_gate(NULL);
     ck_assert_status(mtask_pool_post(pool, count_one, &own_ran), MTASK_DEADLOCK);
     ck_assert_status(mtask_pool_submit(pool, count_one, &own_ran, &future), MTASK_DEADLOCK);
     ck_assert_status(mtask_pool_submit_ex(pool, &task, NULL, MTASK_FOREVER), MTASK_DEADLOCK);
@@ -1433,12 +1434,45 @@ static void *overfill(void *arg) {
     return arg;
 }
 
-START_TEST(the_last_worker_does_not_wait_for_room_that_only_it_could_make) {
-    mtask_pool_desc desc = {.workers = 1, .backlog = 1};
+static void *overfill(void *arg) {
+    mtask_pool *pool = (mtask_pool *)arg;
+    post(pool, wait_and_overfill, pool);
+    post(pool, count_one, &own_ran); /* when another thread has taken that one */
+    post(pool, count_one, &own_ran); /* when that one has come to its end */
+    return arg;
+}
+
+START_TEST(the_last_thread_does_not_wait_for_room_that_only_it_could_make) {
+    mtask_pool_desc desc = {.workers = 1, .spare = 1, .backlog = 1};
     mtask_pool *pool = make(&desc);
-    ck_assert_ptr_eq(result(submit(pool, overfill, pool)), pool);
+    mtask_future *future = submit(pool, overfill, pool);
+    await_word(&at_gate, 1);
+    while (stats_of(pool).waiting < 1 || stats_of(pool).pending < 1)
+        testing_pause(1);
+    ck_assert_uint_eq(stats_of(pool).threads, 2);
+    mtask_event_set(&gate);
+    ck_assert_ptr_eq(result(future), pool);
     end(pool);
-    ck_assert_uint_eq(mtask_word_load(&own_ran), 1);
+    ck_assert_uint_eq(mtask_word_load(&own_ran), 2);
+}
+END_TEST
+
+/* A worker that waits for room does not count: another thread takes its place. */
+static void *fill_and_wait(void *arg) {
+    for (int i = 0; i < 20; i++)
+        post((mtask_pool *)arg, count_one, &own_ran);
+    return arg;
+}
+
+START_TEST(the_only_worker_may_wait_for_room) {
+    for (long round = 0; round < testing_scale(100); round++) {
+        mtask_pool_desc desc = {.workers = 1, .backlog = 1};
+        mtask_pool *pool = make(&desc);
+        mtask_word_store(&own_ran, 0);
+        ck_assert_ptr_eq(result(submit(pool, fill_and_wait, pool)), pool);
+        end(pool);
+        ck_assert_uint_eq(mtask_word_load(&own_ran), 20);
+    }
 }
 END_TEST
 
@@ -1455,7 +1489,7 @@ static void *post_many(void *arg) {
 
 START_TEST(workers_that_all_find_the_backlog_full_come_to_an_end) {
     for (long round = 0; round < testing_scale(60); round++) {
-        mtask_pool_desc desc = {.workers = 3, .backlog = 2};
+        mtask_pool_desc desc = {.workers = 3, .spare = 1, .backlog = 2};
         mtask_pool *pool = make(&desc);
         mtask_future *futures[5];
         uintptr_t taken = 0;
@@ -1657,8 +1691,8 @@ TESTING_MAIN(
     close_wakes_all_when_one_has_just_been_woken, room_is_found_though_others_give_up,
     a_narrow_backlog_is_never_exceeded, tasks_may_submit_tasks,
     a_task_may_hand_on_the_future_of_another,
-    the_last_worker_does_not_wait_for_room_that_only_it_could_make,
-    workers_that_all_find_the_backlog_full_come_to_an_end,
+    the_last_thread_does_not_wait_for_room_that_only_it_could_make,
+    the_only_worker_may_wait_for_room, workers_that_all_find_the_backlog_full_come_to_an_end,
     a_pool_that_rejects_rejects_its_own_tasks_too, futures_tell_their_outcome_when_the_pool_is_gone,
     futures_of_a_terminated_pool_stay_cancelled,
     those_who_wait_for_a_future_are_woken_when_the_pool_goes,

@@ -36,12 +36,18 @@ static mtask_future *submit(mtask_pool *pool, mtask_fn fn, void *arg) {
     return future;
 }
 
-/* What a task returns that must succeed; gives the future back. */
-static void *take(mtask_future *future) {
+/* What a task returns that must succeed. */
+static void *await(mtask_future *future) {
     mtask_outcome outcome;
     ck_assert_status(mtask_future_get(future, &outcome, MTASK_FOREVER), MTASK_OK);
-    mtask_future_release(future);
     return outcome.value;
+}
+
+/* The same; gives the future back. */
+static void *take(mtask_future *future) {
+    void *value = await(future);
+    mtask_future_release(future);
+    return value;
 }
 
 /* Runs a task in the pool and returns what it returns. */
@@ -346,7 +352,6 @@ static void *wait_for_some_time(void *arg) {
     sight inner, outer;
     mtask_future *future = submit(mtask_pool_current(), look, &inner);
     look(&outer);
-    ck_assert_status(mtask_future_get(future, NULL, MTASK_NOWAIT), MTASK_TIMEOUT);
     ck_assert_status(mtask_future_get(future, NULL, MTASK_SEC(600)), MTASK_OK);
     mtask_future_release(future);
     ck_assert(!pthread_equal(inner.thread, outer.thread));
@@ -1059,8 +1064,9 @@ START_TEST(a_circle_may_close_above_a_task_that_its_waiter_runs) {
         three.a = submit(pool, triangle_a, &three);
         three.c = submit(pool, triangle_c, &three);
         mtask_event_set(&three.published);
-        take(three.a);
+        await(three.a);
         take(three.c);
+        mtask_future_release(three.a);
         ck_assert(pthread_equal(three.threads[0], three.threads[1]));
         ck_assert(!pthread_equal(three.threads[0], three.threads[2]));
         ck_assert_status(three.statuses[0], MTASK_OK); /* it did run B */
@@ -1075,10 +1081,7 @@ END_TEST
 /* ---- what looks like a circle and is none ---- */
 
 static void *wait_for_arg(void *arg) {
-    mtask_future *future = (mtask_future *)arg;
-    mtask_outcome outcome;
-    ck_assert_status(mtask_future_get(future, &outcome, MTASK_FOREVER), MTASK_OK);
-    return outcome.value;
+    return await((mtask_future *)arg);
 }
 
 START_TEST(many_tasks_may_wait_for_one) {
@@ -1095,8 +1098,10 @@ START_TEST(many_tasks_may_wait_for_one) {
             await_waiting(pool, 20);
         mtask_event_set(&gate);
         for (int i = 0; i < 20; i++)
-            ck_assert_ptr_eq(take(futures[i]), &gate);
-        take(one);
+            ck_assert_ptr_eq(await(futures[i]), &gate);
+        for (int i = 0; i < 20; i++)
+            mtask_future_release(futures[i]);
+        mtask_future_release(one);
         end(pool);
     }
 }
@@ -1147,8 +1152,10 @@ static void run_pair(pair *self, mtask_fn fn) {
         await_waiting(pool, 2);
         keep_promise(self->promise, 1);
     }
-    take(self->first);
-    take(self->second);
+    await(self->first);
+    await(self->second);
+    mtask_future_release(self->first);
+    mtask_future_release(self->second);
     mtask_future_release(self->promise);
     end(pool);
 }
@@ -1364,9 +1371,10 @@ START_TEST(nobody_stands_in_until_there_is_work) {
         mtask_pool *pool = open_pool(workers, 0);
         crowded full = {.way = 0};
         full.promise = make_promise();
-        for (unsigned i = 0; i < workers; i++)
+        for (unsigned i = 0; i < workers; i++) {
             ck_assert_status(mtask_pool_post(pool, wait_for_promise, &full), MTASK_OK);
-        await_waiting(pool, workers);
+            await_waiting(pool, i + 1);
+        }
         testing_pause(20);
         ck_assert_uint_eq(stats_of(pool).threads, workers);
         ck_assert_int_eq(unpack(call(pool, plus_one, pack(1))), 2); /* now there is */
