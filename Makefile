@@ -15,7 +15,7 @@ help: ## show this list
 deps: ## install the Debian packages that are missing (tests/packages.txt)
 	@tests/deps.sh $(filter-out deps,$(MAKECMDGOALS))
 
-demo: ## build examples/pwc.c, a parallel wc, and count /usr/include with it
+demo: ## build all examples, and pack 200 MB with examples/pgzip.c, a parallel gzip
 	@tests/demo.sh
 
 test: ## run everything: all configurations, examples, lint; some minutes

@@ -841,8 +841,8 @@ typedef enum mtask_wait_mode {
 /* Blocks until what `mode` says of the `count` futures is so, at most `timeout` nanoseconds; which
    ones it was, ask mtask_future_done. The same one may stand in the array several times. MTASK_OK
    (at once if count is 0), MTASK_TIMEOUT, MTASK_CANCELED, MTASK_INVALID (negative timeout, NULL in
-   the array, no such mode), MTASK_NOMEM (more than 16), MTASK_SYSTEM, MTASK_DEADLOCK (in a task of a
-   pool, as mtask_future_get). */
+   the array, no such mode), MTASK_NOMEM (more than 16), MTASK_SYSTEM, MTASK_DEADLOCK and
+   MTASK_BROKEN as mtask_future_get. */
 MTASK_API mtask_status mtask_futures_wait(mtask_future *const *futures, size_t count,
                                           mtask_wait_mode mode, int64_t timeout);
 
@@ -1362,12 +1362,14 @@ typedef struct mtask__parker {
     void (*post)(struct mtask__parker *parker, mtask__waiter *waiter);
 } mtask__parker;
 
-/* A worker of a pool, as those see it that run on it and are about to wait for another task. */
+/* A worker of a pool, as those see it that run on it and are about to wait for other tasks. */
 typedef struct mtask__host {
-    /* Called before the wait for `future` (NULL: for several things, or for none that is known). It
-       may end the future itself, if `deadline` allows that. MTASK_OK: wait, then call leave; other
-       statuses: the wait is over, there was no need for it (MTASK_DONE) or it would never end. */
-    mtask_status (*enter)(struct mtask__host *host, mtask_future *future, int64_t deadline);
+    /* Runs the task of `future` here, if it is one of this pool that nobody has started. Whether it
+       did. */
+    bool (*help)(struct mtask__host *host, mtask_future *future);
+    /* Called before the wait for `future` (NULL: for something else), which is for ever, or not.
+       MTASK_OK: wait, then call leave. MTASK_DEADLOCK: it would never end. */
+    mtask_status (*enter)(struct mtask__host *host, mtask_future *future, bool forever);
     void (*leave)(struct mtask__host *host);
 } mtask__host;
 
@@ -3170,6 +3172,7 @@ MTASK_API void mtask__task_init(mtask__task *task, mtask__parker *parker) {
 MTASK_API void mtask__task_renew(mtask__task *task) {
     task->id = task->birth = mtask__next_id(mtask__me());
     task->fail_status = MTASK_OK;
+    task->fail_text[0] = '\0';
 }
 
 MTASK_API mtask__task *mtask__task_switch(mtask__task *task) {
@@ -3403,22 +3406,29 @@ MTASK_API mtask_status mtask__future_sleep(mtask_future *future, int64_t deadlin
     return MTASK_OK;
 }
 
-/* Waits for the end of a future; asks the host of the calling task, which may know better. */
+/* Whether it can never end, because it is of the parent of a process that has forked. */
+static bool mtask__future_is_lost(const mtask_future *future) {
+    return future->kind != NULL && future->kind->is_lost != NULL && !mtask_future_done(future) &&
+           future->kind->is_lost(future);
+}
+
+/* Waits for the end of a future; the host of the calling task may have to do something about it. */
 static mtask_status mtask__future_await(mtask_future *future, int64_t deadline) {
     mtask__host *host = mtask__me()->task->host;
+    bool forever = deadline == MTASK_FOREVER;
     mtask_status status;
     if (mtask_future_done(future))
         return MTASK_OK;
-    if (future->kind != NULL && future->kind->is_lost != NULL && future->kind->is_lost(future))
+    if (mtask__future_is_lost(future))
         return MTASK_BROKEN;
-    if (host == NULL || deadline == 0)
+    if (host == NULL || deadline == 0 || (forever && host->help(host, future)))
         return mtask__future_sleep(future, deadline, 0);
-    status = host->enter(host, future, deadline);
+    status = host->enter(host, future, forever);
     if (status == MTASK_OK) {
         status = mtask__future_sleep(future, deadline, 0);
         host->leave(host);
     }
-    return status == MTASK_DONE ? MTASK_OK : status;
+    return status;
 }
 
 /* The outcome of a future that has ended. */
@@ -3532,13 +3542,20 @@ MTASK_API void mtask__future_unlisten(mtask_future *future, mtask__listener *lis
     mtask__unlock(&future->lock);
 }
 
-/* Waits for a signal; asks the host first. */
-static mtask_status mtask__futures_sleep(mtask__signal *signal, int64_t deadline) {
+/* Waits for a signal that the futures fire; a host may run some of them. */
+static mtask_status mtask__futures_sleep(mtask_future *const *futures, size_t count,
+                                         mtask__signal *signal, int64_t deadline) {
     mtask__host *host = mtask__me()->task->host;
     mtask_status status = mtask__signal_wait(signal, 0);
+    for (size_t i = 0; i < count && status != MTASK_OK; i++) {
+        if (mtask__future_is_lost(futures[i]))
+            return MTASK_BROKEN;
+        if (host != NULL && deadline == MTASK_FOREVER && host->help(host, futures[i]))
+            status = mtask__signal_wait(signal, 0);
+    }
     if (status == MTASK_OK || host == NULL || deadline == 0)
         return status == MTASK_OK ? status : mtask__signal_wait(signal, deadline);
-    status = host->enter(host, NULL, deadline);
+    status = host->enter(host, NULL, deadline == MTASK_FOREVER);
     if (status != MTASK_OK)
         return status;
     status = mtask__signal_wait(signal, deadline);
@@ -3583,7 +3600,7 @@ MTASK_API mtask_status mtask_futures_wait(mtask_future *const *futures, size_t c
         listeners[i].hasty = mode == MTASK_WAIT_FIRST_FAILURE;
         mtask__future_listen(futures[i], &listeners[i]);
     }
-    status = mtask__futures_sleep(&signal, deadline);
+    status = mtask__futures_sleep(futures, count, &signal, deadline);
     for (size_t i = 0; i < count; i++)
         mtask__future_unlisten(futures[i], &listeners[i]);
     if (listeners != few)

@@ -93,7 +93,8 @@ typedef struct mtask_pool_desc {
     unsigned spare;   /* threads more, at most 1024, that stand in for workers that wait; they
                               end when they are not needed (default: 64) */
     const char *name; /* the threads are called NAME-0, NAME-1 ... (default: "Pool-N") */
-    mtask_fn init;    /* runs first in each thread, with `ctx`; if it fails, the pool is broken
+    mtask_fn init;    /* runs first in each thread, with `ctx`; if it fails, the pool is broken:
+                              what waits fails with MTASK_BROKEN and the text of its failure
                               (default: none) */
     void (*deinit)(
         void *ctx); /* runs last in each thread whose init did not fail (default: none) */
@@ -126,15 +127,16 @@ MTASK_API mtask_pool *mtask_pool_current(void);
 MTASK_API unsigned mtask_pool_workers(const mtask_pool *pool);
 
 /* No more tasks: submitting answers MTASK_CLOSED from now on; what was submitted is still done.
-   Does not block. MTASK_OK (also if it is closed already), MTASK_BROKEN. */
+   Does not block. MTASK_OK (also if it is closed already). MTASK_BROKEN: an init failed, or after
+   fork. MTASK_INVALID: it is the default pool, or NULL. */
 MTASK_API mtask_status mtask_pool_close(mtask_pool *pool);
 
 /* Closes the pool and cancels all that has not started; what runs, runs on. As mtask_pool_close. */
 MTASK_API mtask_status mtask_pool_terminate(mtask_pool *pool);
 
 /* Blocks until a closed pool has done all it had to do and its threads have ended, at most
-   `timeout` nanoseconds. MTASK_OK, MTASK_TIMEOUT. MTASK_INVALID: it is not closed, or the timeout is
-   negative. MTASK_DEADLOCK: called by a worker of this pool. MTASK_BROKEN: a pool of the parent
+   `timeout` nanoseconds. MTASK_OK, MTASK_TIMEOUT. MTASK_INVALID: it is not closed (the default
+   pool never is), or the timeout is negative. MTASK_DEADLOCK: called by a worker of this pool. MTASK_BROKEN: a pool of the parent
    process, or an init failed. MTASK_CANCELED, MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_pool_join(mtask_pool *pool, int64_t timeout);
 
@@ -167,7 +169,7 @@ typedef struct mtask_worker_stats {
 } mtask_worker_stats;
 
 /* Fills `stats`, and an element of `workers` (NULL allowed) for each of the first `capacity`
-   workers. Does not block. MTASK_OK, MTASK_BROKEN. */
+   workers. Does not block. MTASK_OK, MTASK_BROKEN (after fork). */
 MTASK_API mtask_status mtask_pool_get_stats(mtask_pool *pool, mtask_pool_stats *stats,
                                             mtask_worker_stats *workers, size_t capacity);
 
@@ -177,7 +179,7 @@ MTASK_API mtask_status mtask_pool_get_stats(mtask_pool *pool, mtask_pool_stats *
    mtask_future_release (NULL: not wanted). mtask_future_cancel takes the task out if it has not
    started. If the backlog is full, blocks, unless the pool rejects: MTASK_FULL. MTASK_CLOSED,
    MTASK_BROKEN (an init failed, or after fork), MTASK_INVALID (no fn), MTASK_NOMEM, MTASK_CANCELED,
-   MTASK_DEADLOCK (called by the last worker that does not wait, with a full backlog). */
+   MTASK_DEADLOCK (called by the last thread of the pool that does not wait, with a full backlog). */
 MTASK_API mtask_status mtask_pool_submit(mtask_pool *pool, mtask_fn fn, void *arg,
                                          mtask_future **future);
 
@@ -218,6 +220,7 @@ MTASK_API mtask_status mtask_pool_submit_ex(mtask_pool *pool, const mtask_task_d
 typedef struct mtask_group {
     mtask_pool *pool;
     size_t count;        /* tasks that have not ended; this and the rest: guarded by the pool */
+    size_t pending;      /* those of them that have not started */
     size_t canceled;     /* how many were */
     mtask_word signal;   /* what waiters sleep on: see the implementation */
     int flags;           /* as given, and whether it was cancelled */
@@ -362,7 +365,8 @@ typedef struct mtask_imap_desc {
     mtask_item_fn fn;     /* required */
     mtask_input_fn input; /* required */
     void *ctx;            /* handed to both (default: NULL) */
-    size_t in_size;       /* bytes of an input; buffers are aligned to 64 and reused as they are */
+    size_t in_size;       /* bytes of an input; buffers are aligned to 64, zeroed at first, and
+                             reused as they are */
     size_t out_size;      /* bytes of a result */
     size_t chunk;         /* items that a worker takes at a time (default: 1) */
     size_t ahead;         /* most items that are pulled and not yet returned, rounded up to whole
@@ -406,7 +410,7 @@ typedef struct mtask_completed mtask_completed;
 
 /* Iterates over `count` futures, of any origin, in the order in which they end; those that have
    ended come first. The same one, twice in the array, comes once. They are retained. Close it.
-   MTASK_INVALID (NULL in the array), MTASK_NOMEM. */
+   MTASK_INVALID (NULL in the array), MTASK_NOMEM, MTASK_BROKEN (one of the parent process's). */
 MTASK_API mtask_status mtask_as_completed(mtask_future *const *futures, size_t count,
                                           mtask_completed **completed);
 
@@ -543,6 +547,7 @@ static void mtask__os_barrier(void);
 # define MTASK__POOL_MOST   1024 /* workers, and spare threads */
 # define MTASK__POOL_SPARE  64
 # define MTASK__POOL_JOBS   4096
+# define MTASK__POOL_STEPS  1000         /* how far a circle of waits is followed */
 # define MTASK__POOL_LINGER MTASK_MS(50) /* how long a thread that is not needed stays */
 
 /* A task with a future. */
@@ -551,6 +556,7 @@ typedef struct mtask__work {
     mtask_pool *pool;
     uint64_t ticket;              /* its place in the backlog, 0: none; guarded by the pool */
     struct mtask__worker *runner; /* who runs it; valid while it is RUNNING */
+    mtask_word base; /* how high its deque was when the task began; valid like `runner` */
     struct mtask_group *group;
     struct mtask__work *next; /* of those that are being cancelled together */
     void (*on_success)(void *value, void *ctx);
@@ -601,9 +607,9 @@ typedef struct mtask__worker {
     struct mtask__worker *followers; /* who sleeps until this worker offers jobs; guarded by the */
     struct mtask__worker *next_follower; /* deque's lock (that of the worker they follow) */
     bool follows;
-    mtask_future *awaits; /* what its uppermost task waits for; these two are guarded by */
-    struct mtask__worker *awaits_worker; /* mtask__pools.lock */
-    size_t tasks;                        /* what it has done: written by itself alone */
+    mtask_future *awaits; /* what its uppermost task waits for, without a time-out; guarded by
+                             mtask__pools.lock */
+    size_t tasks;         /* what it has done: written by itself alone */
     size_t failed;
     size_t stolen;
     int64_t busy;  /* guarded by the pool */
@@ -748,16 +754,16 @@ static mtask__worker *mtask__pool_vacancy(mtask_pool *pool) {
     return NULL;
 }
 
-/* There is work: sees to it that somebody searches for it. For jobs no thread is started: whoever
-   waits for one has its thief to take from. */
-static void mtask__pool_rouse(mtask_pool *pool, mtask__news *news) {
+/* There is work: sees to it that somebody searches for it. For tasks, or in place of a worker that
+   leaves its jobs behind (`stand_in`), also a new thread; not for other jobs, which their owners do. */
+static void mtask__pool_rouse(mtask_pool *pool, bool stand_in, mtask__news *news) {
     if (pool->searching > 0)
         return;
     if (pool->sleeping > 0) {
         pool->sleeping--;
         pool->searching++;
         news->tokens++;
-    } else if (pool->pending > 0 && pool->threads - pool->waiting < pool->workers &&
+    } else if ((pool->pending > 0 || stand_in) && pool->threads - pool->waiting < pool->workers &&
                news->start == NULL) {
         news->start = mtask__pool_vacancy(pool);
         if (news->start != NULL) {
@@ -846,6 +852,7 @@ static mtask_job *mtask__steal(mtask__worker *thief, mtask__worker *victim, bool
         job = mtask__load(&deque->slots[deque->tail], RELAXED); /* ordered by lock, or the fence */
         mtask__store(&deque->tail, deque->tail + 1, RELAXED);
         job->thief = &thief->deque;
+        job->ticket = thief->deque.head; /* the base of the frame in which it will run */
     }
     mtask__unlock(&deque->lock);
     return job;
@@ -872,7 +879,7 @@ MTASK_API void mtask__job_offer(mtask__deque *deque) {
     mtask__deque_call_followers(worker);
     mtask__unlock(&deque->lock);
     mtask__lock(&pool->lock);
-    mtask__pool_rouse(pool, &news);
+    mtask__pool_rouse(pool, false, &news);
     mtask__pool_unlock(pool, &news);
 }
 
@@ -948,8 +955,12 @@ static void mtask__pool_count_pending(mtask_pool *pool) {
     mtask__store(&pool->pending, count < UINT32_MAX ? (mtask_word)count : UINT32_MAX, RELAXED);
 } /* relaxed: searchers take it for a hint, and look again under the lock */
 
-/* A place has become free. */
-static void mtask__pool_make_room(mtask_pool *pool, mtask__news *news) {
+/* What was taken out is running, from now on; its place has become free. */
+static void mtask__pool_begin(mtask_pool *pool, const mtask__entry *entry, mtask__news *news) {
+    mtask__entry_place(entry, 0);
+    if (entry->group != NULL)
+        entry->group->pending--;
+    pool->running++;
     mtask__pool_count_pending(pool);
     if (pool->submitters > 0) {
         mtask__add(&pool->room, 1, RELAXED); /* under the lock, as the loads are */
@@ -966,9 +977,7 @@ static bool mtask__pool_take(mtask_pool *pool, mtask__entry *entry, mtask__news 
             backlog->holes--;
             continue;
         }
-        mtask__entry_place(entry, 0);
-        pool->running++;
-        mtask__pool_make_room(pool, news);
+        mtask__pool_begin(pool, entry, news);
         return true;
     }
     mtask__backlog_trim(backlog);
@@ -979,7 +988,6 @@ static bool mtask__pool_take(mtask_pool *pool, mtask__entry *entry, mtask__news 
 static mtask__entry mtask__pool_take_at(mtask_pool *pool, uint64_t place, mtask__news *news) {
     mtask__backlog *backlog = &pool->backlog;
     mtask__entry entry = *mtask__backlog_at(backlog, place);
-    mtask__entry_place(&entry, 0);
     mtask__backlog_at(backlog, place)->fn = NULL;
     backlog->holes++;
     while (backlog->last > backlog->first &&
@@ -987,8 +995,7 @@ static mtask__entry mtask__pool_take_at(mtask_pool *pool, uint64_t place, mtask_
         backlog->last--; /* a place may be used again if nobody holds its number */
         backlog->holes--;
     }
-    pool->running++;
-    mtask__pool_make_room(pool, news);
+    mtask__pool_begin(pool, &entry, news);
     return entry;
 }
 
@@ -1164,12 +1171,20 @@ static void mtask__frame_leave(mtask__worker *worker, const mtask__frame *frame)
     (void)mtask__task_switch(frame->last);
 }
 
+/* Runs what was taken, above what runs already. */
+static void mtask__worker_run_above(mtask__worker *worker, const mtask__entry *entry) {
+    mtask__frame frame;
+    mtask__frame_enter(worker, &frame);
+    mtask__worker_run(worker, &frame, entry);
+    mtask__frame_leave(worker, &frame);
+    mtask__worker_after(worker, entry);
+}
+
 /* Runs the task of this future, if it is one of the worker's own pool that has not been started. */
 static bool mtask__worker_help(mtask__worker *worker, mtask_future *future) {
     mtask__work *work = mtask__work_of(future);
     mtask_pool *pool = worker->pool;
     mtask__entry entry;
-    mtask__frame frame;
     mtask__news news;
     bool taken;
     if (future->kind != &mtask__work_kind || work->pool != pool || worker->depth > MTASK_POOL_DEPTH)
@@ -1180,13 +1195,34 @@ static bool mtask__worker_help(mtask__worker *worker, mtask_future *future) {
     if (taken)
         entry = mtask__pool_take_at(pool, work->ticket, &news);
     mtask__pool_unlock(pool, &news);
-    if (!taken)
+    if (taken)
+        mtask__worker_run_above(worker, &entry);
+    return taken;
+}
+
+/* Runs a task of this group, if it is one of the worker's own pool and there is one that has not
+   been started: the youngest, which is found soonest. */
+static bool mtask__worker_help_group(mtask__worker *worker, const mtask_group *group) {
+    mtask_pool *pool = worker->pool;
+    mtask__backlog *backlog = &pool->backlog;
+    mtask__entry entry;
+    mtask__news news;
+    bool taken = false;
+    if (group->pool != pool || worker->depth > MTASK_POOL_DEPTH)
         return false;
-    mtask__frame_enter(worker, &frame);
-    mtask__worker_run(worker, &frame, &entry);
-    mtask__frame_leave(worker, &frame);
-    mtask__worker_after(worker, &entry);
-    return true;
+    memset(&news, 0, sizeof news);
+    mtask__lock(&pool->lock);
+    for (uint64_t place = backlog->last;
+         group->pending > 0 && !taken && place-- > backlog->first;) {
+        const mtask__entry *one = mtask__backlog_at(backlog, place);
+        taken = one->fn != NULL && one->group == group;
+        if (taken)
+            entry = mtask__pool_take_at(pool, place, &news);
+    }
+    mtask__pool_unlock(pool, &news);
+    if (taken)
+        mtask__worker_run_above(worker, &entry);
+    return taken;
 }
 
 /* The worker that runs the task of this future; NULL if that is not known. With mtask__pools locked,
@@ -1199,31 +1235,58 @@ static mtask__worker *mtask__runner_of(mtask_future *future) {
     return mtask__load(&mtask__work_of(future)->runner, RELAXED); /* ordered by the line above */
 }
 
-/* Whether the wait of `worker` for `future` would close a circle: its task is run by a worker that
-   waits, without a time-out, for a task ... that this worker runs. Every wait looks before it
-   begins, under one lock, so the one that would close the circle finds it. */
-static bool mtask__closes_circle(const mtask__worker *worker, mtask_future *future) {
-    for (int steps = 0; steps < 4 * MTASK__POOL_MOST; steps++) {
-        mtask__worker *next = future != NULL ? mtask__runner_of(future) : NULL;
-        while (next != NULL && next != worker && next->awaits_worker != NULL &&
-               steps++ < 4 * MTASK__POOL_MOST)
-            next = next->awaits_worker;
-        if (next == NULL)
-            return false;
-        if (next == worker)
-            return true;
-        future = next->awaits;
+static bool mtask__leads_to(const mtask__worker *goal, mtask__worker *from, mtask_word base,
+                            int *steps);
+
+/* Whether one of the jobs that were stolen from this worker, from number `base` on, can only end
+   after the goal. Jobs below `tail` stay where they are while the lock is held. */
+static bool mtask__jobs_lead_to(const mtask__worker *goal, mtask__worker *from, mtask_word base,
+                                int *steps) {
+    mtask__deque *deque = &from->deque;
+    bool leads = false;
+    mtask__lock(&deque->lock);
+    for (mtask_word i = base; i < deque->tail && !leads; i++) {
+        mtask_job *job = mtask__load(&deque->slots[i], RELAXED);        /* ordered by the lock */
+        if ((mtask__load(&job->state, ACQUIRE) & MTASK__JOB_DONE) == 0) /* pairs with job_finish */
+            leads = mtask__leads_to(goal, (mtask__worker *)(void *)job->thief,
+                                    (mtask_word)job->ticket, steps);
     }
-    return false;
+    mtask__unlock(&deque->lock);
+    return leads;
+}
+
+/* Whether what runs on the worker `from`, from the deque's height `base` on, can only end after the
+   uppermost task of the goal: it is on the goal, or waits for a future whose task is so, or has had
+   a job stolen that is so. With mtask__pools locked. */
+static bool mtask__leads_to(const mtask__worker *goal, mtask__worker *from, mtask_word base,
+                            int *steps) {
+    mtask__worker *next;
+    if (from == goal)
+        return true;
+    if (++*steps > MTASK__POOL_STEPS) /* of what is so far apart, nothing is said */
+        return false;
+    next = from->awaits != NULL ? mtask__runner_of(from->awaits) : NULL;
+    if (next != NULL && mtask__leads_to(goal, next, mtask__work_of(from->awaits)->base, steps))
+        return true;
+    return mtask__jobs_lead_to(goal, from, base, steps);
+}
+
+/* Whether the wait of `worker` for `future` would close a circle, and so never end. Each wait looks
+   before it begins, under one lock, so that of several which make a circle the last one finds it; and
+   a job that is stolen counts from then on, since its owner is bound to wait for it. */
+static bool mtask__closes_circle(const mtask__worker *worker, mtask_future *future) {
+    mtask__worker *runner = mtask__runner_of(future);
+    int steps = 0;
+    return runner != NULL && mtask__leads_to(worker, runner, mtask__work_of(future)->base, &steps);
 }
 
 /* Counts the worker among those that wait; with the pool locked. False: no thread would be left. */
-static bool mtask__pool_wait_begin(mtask_pool *pool, bool refusable, mtask__news *news) {
+static bool mtask__pool_wait_begin(mtask_pool *pool, bool refusable, bool jobs, mtask__news *news) {
     if (refusable && pool->waiting + 1 == pool->threads && pool->threads == pool->most)
         return false;
     pool->waiting++;
-    if (pool->pending > 0)
-        mtask__pool_rouse(pool, news);
+    if (pool->pending > 0 || jobs)
+        mtask__pool_rouse(pool, jobs, news);
     return true;
 }
 
@@ -1231,18 +1294,19 @@ static bool mtask__pool_wait_begin(mtask_pool *pool, bool refusable, mtask__news
 static bool mtask__pool_has_thread(mtask_pool *pool) {
     bool has;
     mtask__lock(&pool->lock);
-    has = pool->pending == 0 || pool->threads > pool->waiting;
+    has = pool->threads > pool->waiting;
     if (!has)
         pool->waiting--;
     mtask__unlock(&pool->lock);
     return has;
 }
 
-/* The worker is about to wait for a future, or for a worker that has stolen a job, or for something
-   else. */
+/* The worker is about to wait for a future, or (NULL) for something else; perhaps for one that has
+   stolen its job (`sync`). */
 static mtask_status mtask__worker_wait_begin(mtask__worker *worker, mtask_future *future,
-                                             mtask__worker *thief, bool refusable) {
+                                             bool refusable, bool sync) {
     mtask_pool *pool = worker->pool;
+    bool jobs = !sync && mtask__deque_has_jobs(&worker->deque);
     bool fine = true;
     mtask__news news;
     memset(&news, 0, sizeof news);
@@ -1251,13 +1315,11 @@ static mtask_status mtask__worker_wait_begin(mtask__worker *worker, mtask_future
         fine = !mtask__closes_circle(worker, future);
     if (fine) {
         mtask__lock(&pool->lock);
-        fine = mtask__pool_wait_begin(pool, refusable, &news);
+        fine = mtask__pool_wait_begin(pool, refusable, jobs, &news);
         mtask__unlock(&pool->lock);
     }
-    if (fine) {
+    if (fine)
         worker->awaits = refusable ? future : NULL; /* not if it has a time-out */
-        worker->awaits_worker = thief;
-    }
     mtask__unlock(&mtask__pools.lock);
     mtask__pool_tell(pool, &news);
     if (fine && refusable && news.start != NULL)
@@ -1268,18 +1330,18 @@ static mtask_status mtask__worker_wait_begin(mtask__worker *worker, mtask_future
 static void mtask__worker_wait_end(mtask__worker *worker) {
     mtask__lock(&mtask__pools.lock);
     worker->awaits = NULL;
-    worker->awaits_worker = NULL;
     mtask__unlock(&mtask__pools.lock);
     mtask__lock(&worker->pool->lock);
     worker->pool->waiting--;
     mtask__unlock(&worker->pool->lock);
 }
 
-static mtask_status mtask__host_enter(mtask__host *host, mtask_future *future, int64_t deadline) {
-    mtask__worker *worker = (mtask__worker *)(void *)host;
-    if (future != NULL && deadline == MTASK_FOREVER && mtask__worker_help(worker, future))
-        return MTASK_DONE;
-    return mtask__worker_wait_begin(worker, future, NULL, deadline == MTASK_FOREVER);
+static bool mtask__host_help(mtask__host *host, mtask_future *future) {
+    return mtask__worker_help((mtask__worker *)(void *)host, future);
+}
+
+static mtask_status mtask__host_enter(mtask__host *host, mtask_future *future, bool forever) {
+    return mtask__worker_wait_begin((mtask__worker *)(void *)host, future, forever, false);
 }
 
 static void mtask__host_leave(mtask__host *host) {
@@ -1292,7 +1354,7 @@ static mtask_status mtask__wait_begin(bool refusable) {
     mtask__worker *worker = mtask__worker_here();
     if (worker == NULL)
         return MTASK_OK;
-    return mtask__worker_wait_begin(worker, NULL, NULL, refusable);
+    return mtask__worker_wait_begin(worker, NULL, refusable, false);
 }
 
 static void mtask__wait_end(void) {
@@ -1363,10 +1425,11 @@ static void mtask__pool_push(mtask_pool *pool, const mtask__entry *entry, mtask_
     pool->submitted++;
     if (entry->group != NULL) {
         entry->group->count++;
+        entry->group->pending++;
         if (entry->group->signal == MTASK__SIGNAL_ENDED)
             entry->group->signal = MTASK__SIGNAL_IDLE;
     }
-    mtask__pool_rouse(pool, news);
+    mtask__pool_rouse(pool, false, news);
 }
 
 static mtask_status mtask__pool_enter(mtask_pool *pool, const mtask__entry *entry, bool insider,
@@ -1576,6 +1639,23 @@ static mtask_status mtask__group_sleep(mtask_group *group, int64_t deadline, int
     return status;
 }
 
+/* Waits as a worker does that may run tasks of the group itself, or as anybody else. */
+static mtask_status mtask__group_await(mtask_group *group, int64_t deadline) {
+    mtask__worker *worker = mtask__worker_here();
+    bool forever = deadline == MTASK_FOREVER;
+    mtask_status status;
+    while (forever && worker != NULL && mtask__worker_help_group(worker, group))
+        ;
+    if (mtask_group_pending(group) == 0)
+        return MTASK_OK;
+    status = mtask__wait_begin(forever);
+    if (status == MTASK_OK) {
+        status = mtask__group_sleep(group, deadline, 0);
+        mtask__wait_end();
+    }
+    return status;
+}
+
 MTASK_API mtask_status mtask_group_wait(mtask_group *group, mtask_outcome *outcome,
                                         int64_t timeout) {
     mtask_pool *pool = group->pool;
@@ -1590,11 +1670,9 @@ MTASK_API mtask_status mtask_group_wait(mtask_group *group, mtask_outcome *outco
             return MTASK_TIMEOUT;
         status = deadline == MTASK_FOREVER && mtask__group_is_own(group)
                      ? MTASK_DEADLOCK
-                     : mtask__wait_begin(deadline == MTASK_FOREVER);
+                     : mtask__group_await(group, deadline);
         if (status != MTASK_OK)
             return status;
-        status = mtask__group_sleep(group, deadline, 0);
-        mtask__wait_end();
     }
     mtask__lock(&pool->lock);
     if (group->count == 0)
@@ -1605,6 +1683,8 @@ MTASK_API mtask_status mtask_group_wait(mtask_group *group, mtask_outcome *outco
 
 MTASK_API size_t mtask_group_pending(const mtask_group *group) {
     size_t count;
+    if (!mtask__pool_is_here(group->pool))
+        return group->count;
     mtask__lock(&group->pool->lock);
     count = group->count;
     mtask__unlock(&group->pool->lock);
@@ -1664,8 +1744,9 @@ MTASK_API mtask_status mtask__job_failed(void **value) {
     return MTASK_FAILED;
 }
 
-/* Takes back the jobs that a task has left in the deque. Their memory is gone. */
-static void mtask__deque_abandon(mtask__worker *worker, mtask_word base) {
+/* Empties the deque down to `base`: what is above has been synced, or was left behind by a task that
+   is gone. */
+static void mtask__deque_drop(mtask__worker *worker, mtask_word base) {
     mtask__deque *deque = &worker->deque;
     mtask__lock(&deque->lock);
     mtask__store(&deque->head, base, RELAXED); /* thieves look under the lock */
@@ -1684,7 +1765,7 @@ static void mtask__worker_run_job(mtask__worker *worker, mtask__worker *owner, m
     mtask__store(&worker->stolen, worker->stolen + 1, RELAXED); /* only statistics read it */
     value = job->fn(job->arg);
     if (worker->deque.head != frame.base)
-        mtask__deque_abandon(worker, frame.base);
+        mtask__deque_drop(worker, frame.base);
     mtask__job_finish(job, value, owner);
     mtask__frame_leave(worker, &frame);
 }
@@ -1805,7 +1886,7 @@ static mtask_job *mtask__job_sleep(mtask__worker *worker, mtask_job *job, mtask_
         if (mtask__deque_has_jobs(&thief->deque))
             found = mtask__steal(worker, thief, true);
         if (found == NULL) {
-            (void)mtask__worker_wait_begin(worker, NULL, thief, false);
+            (void)mtask__worker_wait_begin(worker, NULL, false, true);
             (void)mtask__wait(&worker->wake, seen, MTASK_FOREVER, MTASK__NOCANCEL);
             mtask__worker_wait_end(worker);
         }
@@ -1831,21 +1912,22 @@ static void mtask__job_await(mtask__worker *worker, mtask_job *job) {
     }
 }
 
-/* The owner wants its uppermost job, which may have been stolen, back. */
+/* The owner wants its uppermost job, which may have been stolen, back. While it waits for the thief,
+   the job keeps its place: there mtask__jobs_lead_to finds it. */
 MTASK_API mtask_status mtask__job_contest(mtask_job *job, void **value) {
     mtask__worker *worker = mtask__worker_here();
     mtask__deque *deque = &worker->deque;
     mtask_word top = deque->head; /* the number of the job: it has been lowered */
-    bool stolen;
     mtask__lock(&deque->lock);
-    stolen = deque->tail > top;
-    if (stolen)                                   /* and so are all below */
-        mtask__store(&deque->tail, top, RELAXED); /* thieves look under the lock */
-    mtask__store(&deque->limit, deque->tail + (top - deque->tail) / 2, RELAXED);
-    mtask__unlock(&deque->lock);
-    if (!stolen)
+    if (deque->tail <= top) {
+        mtask__store(&deque->limit, deque->tail + (top - deque->tail) / 2, RELAXED);
+        mtask__unlock(&deque->lock);
         return mtask__job_run_here(job, value);
+    }
+    mtask__store(&deque->head, top + 1, RELAXED); /* thieves look under the lock */
+    mtask__unlock(&deque->lock);
     mtask__job_await(worker, job);
+    mtask__deque_drop(worker, top);
     return mtask__job_collect(job, value);
 }
 
@@ -1888,27 +1970,38 @@ static void mtask__worker_fail(mtask__worker *worker, mtask_group *group,
         mtask__pool_drop(pool, group, NULL);
 }
 
+/* What was taken was cancelled at the last moment. */
+static void mtask__worker_skip(mtask__worker *worker, mtask__work *work) {
+    mtask_outcome outcome;
+    memset(&outcome, 0, sizeof outcome);
+    outcome.status = MTASK_CANCELED;
+    if (work->on_failure != NULL)
+        work->on_failure(&outcome, work->ctx);
+    mtask__lock(&worker->pool->lock);
+    worker->pool->canceled++;
+    if (work->group != NULL)
+        work->group->canceled++;
+    mtask__unlock(&worker->pool->lock);
+    mtask_future_release(&work->future);
+}
+
 /* Runs what was taken, in a frame of its own. It is accounted for later: mtask__pool_account. */
 static void mtask__worker_run(mtask__worker *worker, mtask__frame *frame,
                               const mtask__entry *entry) {
     mtask_outcome outcome;
     mtask__work *work = entry->work;
     if (work != NULL) {
-        mtask__store(&work->runner, worker, RELAXED);        /* published by the line below */
-        if (mtask_future_begin(&work->future) != MTASK_OK) { /* cancelled at the last moment */
-            mtask__lock(&worker->pool->lock);
-            worker->pool->canceled++;
-            if (entry->group != NULL)
-                entry->group->canceled++;
-            mtask__unlock(&worker->pool->lock);
-            mtask_future_release(&work->future);
+        mtask__store(&work->runner, worker, RELAXED); /* published by the begin below */
+        work->base = frame->base;
+        if (mtask_future_begin(&work->future) != MTASK_OK) {
+            mtask__worker_skip(worker, work);
             return;
         }
     }
     frame->group = entry->group;
     (void)mtask__run(entry->fn, entry->arg, &outcome);
     if (worker->deque.head != frame->base) {
-        mtask__deque_abandon(worker, frame->base);
+        mtask__deque_drop(worker, frame->base);
         (void)mtask_fail(MTASK_INVALID, "the task has spawned jobs that it did not sync");
         (void)mtask_failure(&outcome);
     }
@@ -1943,7 +2036,7 @@ static bool mtask__pool_found(mtask_pool *pool, mtask__news *news) {
     if (pool->searching > 0)
         return false;
     if (pool->pending > 0 || mtask__pool_has_jobs(pool))
-        mtask__pool_rouse(pool, news);
+        mtask__pool_rouse(pool, false, news);
     return pool->searching == 0 && pool->sleeping > 0 && mtask__load(&pool->forking, RELAXED) != 0;
 } /* relaxed: as long as nobody has spawned, wishes that sleepers left behind still stand */
 
@@ -1958,7 +2051,7 @@ static void mtask__pool_watch(mtask_pool *pool) {
     memset(&news, 0, sizeof news);
     mtask__lock(&pool->lock);
     if (pool->sleeping > 0)
-        mtask__pool_rouse(pool, &news);
+        mtask__pool_rouse(pool, false, &news);
     mtask__pool_unlock(pool, &news);
 }
 
@@ -2295,6 +2388,7 @@ static bool mtask__pool_make_workers(mtask_pool *pool) {
         mtask__worker *worker = &pool->all[i];
         worker->pool = pool;
         worker->index = i;
+        worker->deque.host.help = mtask__host_help;
         worker->deque.host.enter = mtask__host_enter;
         worker->deque.host.leave = mtask__host_leave;
         worker->deque.slots = &worker->deque.bottom;
@@ -2413,10 +2507,12 @@ MTASK_API unsigned mtask_pool_workers(const mtask_pool *pool) {
 static mtask_status mtask__pool_shut(mtask_pool *pool, bool terminate) {
     mtask__news news;
     bool broken;
-    if (pool == NULL || pool->shared)
+    if (pool == NULL)
         return MTASK_INVALID;
     if (!mtask__pool_is_here(pool))
         return MTASK_BROKEN;
+    if (pool->shared)
+        return MTASK_INVALID;
     memset(&news, 0, sizeof news);
     mtask__lock(&pool->lock);
     broken = pool->broken;
@@ -2621,10 +2717,10 @@ static void mtask__loop_part(mtask__loop *loop, size_t begin, size_t end, void *
         mtask__add(desc->progress, (mtask_word)(end - begin), RELAXED); /* only a count */
 }
 
-/* Whether somebody would take half of the work. */
-static bool mtask__loop_is_wanted(void) {
+/* Whether the worker has nothing that others could take. */
+static bool mtask__loop_is_bare(void) {
     mtask__worker *worker = mtask__worker_here();
-    return worker != NULL && mtask__load(&worker->deque.wanted, RELAXED) != 0; /* a hint */
+    return worker != NULL && !mtask__deque_has_jobs(&worker->deque);
 }
 
 static void mtask__loop_range(mtask__loop *loop, size_t begin, size_t end, void *into);
@@ -2669,14 +2765,15 @@ static bool mtask__loop_split(mtask__loop *loop, size_t begin, size_t end, void 
     return true;
 }
 
-/* Goes through a range grain by grain, and gives half of what is left to whoever asks ("lazy binary
-   splitting", Tzannes et al., 2010). */
+/* Goes through a range grain by grain, and offers half of what is left whenever nothing else is on
+   offer: before it begins, and each time that was taken ("lazy binary splitting", Tzannes et al.,
+   2010). */
 static void mtask__loop_range(mtask__loop *loop, size_t begin, size_t end, void *into) {
     while (begin < end &&
            (loop->keep_going || mtask__load(&loop->stop, RELAXED) == 0)) { /* a hint */
         size_t left = end - begin;
         size_t part = left < loop->grain ? left : loop->grain;
-        if (left > part && mtask__loop_is_wanted() && mtask__loop_split(loop, begin, end, into))
+        if (left > part && mtask__loop_is_bare() && mtask__loop_split(loop, begin, end, into))
             return;
         mtask__loop_part(loop, begin, begin + part, into);
         begin += part;
@@ -2692,6 +2789,7 @@ static void *mtask__loop_main(void *arg) {
 /* Runs fn(arg), which does not fail, on a worker of the pool, and waits for it. */
 static mtask_status mtask__pool_run(mtask_pool *pool, mtask_fn fn, void *arg) {
     mtask_future *future;
+    mtask_outcome outcome;
     mtask_status status;
     if (mtask_pool_current() == pool) {
         (void)fn(arg);
@@ -2705,7 +2803,9 @@ static mtask_status mtask__pool_run(mtask_pool *pool, mtask_fn fn, void *arg) {
         /* it runs, on what is the caller's: nothing can end this wait early */
         (void)mtask__future_sleep(future, MTASK_FOREVER, MTASK__NOCANCEL);
     if (!mtask_future_canceled(future) || status == MTASK_OK)
-        status = mtask_future_get(future, NULL, MTASK_NOWAIT);
+        status = mtask_future_get(future, &outcome, MTASK_NOWAIT);
+    if (status == MTASK_FAILED) /* it has not run: the pool is broken */
+        status = outcome.status;
     mtask_future_release(future);
     return status;
 }
@@ -3079,7 +3179,7 @@ static mtask_imap *mtask__imap_allocate(const mtask_imap_desc *desc, size_t chun
     imap = (mtask_imap *)MTASK_MALLOC(total + 128);
     if (imap == NULL)
         return NULL;
-    memset(imap, 0, sizeof *imap);
+    memset(imap, 0, total + 128);
     imap->chunks = chunks;
     imap->in_stride = in;
     imap->out_stride = out;
@@ -3191,11 +3291,17 @@ MTASK_API mtask_status mtask_pool_imap_unordered(mtask_pool *pool, const mtask_i
     return mtask_pool_imap(pool, &unordered, imap);
 }
 
-/* The next number of a chunk that is done. */
+/* The next number of a chunk that is done. A worker of the same pool takes the next step itself, if
+   nobody else does. */
 static mtask_status mtask__imap_await(mtask_imap *imap, uint32_t *number, int64_t deadline) {
+    mtask__worker *worker = mtask__worker_here();
+    bool forever = deadline == MTASK_FOREVER;
     mtask_status status = mtask_queue_get(&imap->ready, number, MTASK_NOWAIT);
+    while (status == MTASK_EMPTY && forever && worker != NULL &&
+           mtask__worker_help_group(worker, &imap->group))
+        status = mtask_queue_get(&imap->ready, number, MTASK_NOWAIT);
     if (status == MTASK_EMPTY && deadline != 0) {
-        status = mtask__wait_begin(deadline == MTASK_FOREVER);
+        status = mtask__wait_begin(forever);
         if (status != MTASK_OK)
             return status;
         status = mtask_queue_get(&imap->ready, number, mtask_until(deadline));
@@ -3323,6 +3429,7 @@ typedef struct mtask__pick {
 struct mtask_completed {
     mtask_queue ended; /* indices, as they end; has room for all */
     size_t left;       /* not returned yet */
+    size_t tried;      /* up to here a worker has offered its help */
     size_t count;
     mtask__pick *picks;
 };
@@ -3394,6 +3501,10 @@ MTASK_API mtask_status mtask_as_completed(mtask_future *const *futures, size_t c
     for (size_t i = 0; i < count; i++)
         if (futures[i] == NULL)
             return MTASK_INVALID;
+    for (size_t i = 0; i < count; i++)
+        if (futures[i]->kind == &mtask__work_kind && mtask__work_is_lost(futures[i]) &&
+            !mtask_future_done(futures[i]))
+            return MTASK_BROKEN;
     if (count > (SIZE_MAX / 2 - sizeof *made) / sizeof *made->picks)
         return MTASK_NOMEM;
     made = (mtask_completed *)MTASK_MALLOC(sizeof *made + count * sizeof *made->picks);
@@ -3415,6 +3526,33 @@ MTASK_API mtask_status mtask_as_completed(mtask_future *const *futures, size_t c
     return MTASK_OK;
 }
 
+/* Runs one that nobody has started, if the caller is a worker of its pool. */
+static bool mtask__completed_help(mtask_completed *completed) {
+    mtask__worker *worker = mtask__worker_here();
+    bool helped = false;
+    while (worker != NULL && !helped && completed->tried < completed->count) {
+        mtask_future *future = completed->picks[completed->tried++].future;
+        helped = future != NULL && mtask__worker_help(worker, future);
+    }
+    return helped;
+}
+
+static mtask_status mtask__completed_await(mtask_completed *completed, size_t *at,
+                                           int64_t deadline) {
+    bool forever = deadline == MTASK_FOREVER;
+    mtask_status status = mtask_queue_get(&completed->ended, at, MTASK_NOWAIT);
+    if (status == MTASK_EMPTY && forever && mtask__completed_help(completed))
+        status = mtask_queue_get(&completed->ended, at, MTASK_NOWAIT);
+    if (status != MTASK_EMPTY || deadline == 0)
+        return status;
+    status = mtask__wait_begin(forever);
+    if (status != MTASK_OK)
+        return status;
+    status = mtask_queue_get(&completed->ended, at, mtask_until(deadline));
+    mtask__wait_end();
+    return status;
+}
+
 MTASK_API mtask_status mtask_completed_next(mtask_completed *completed, mtask_future **future,
                                             size_t *index, int64_t timeout) {
     size_t at;
@@ -3425,14 +3563,7 @@ MTASK_API mtask_status mtask_completed_next(mtask_completed *completed, mtask_fu
         return status;
     if (completed->left == 0)
         return MTASK_DONE;
-    status = mtask_queue_get(&completed->ended, &at, MTASK_NOWAIT);
-    if (status == MTASK_EMPTY && deadline != 0) {
-        status = mtask__wait_begin(deadline == MTASK_FOREVER);
-        if (status != MTASK_OK)
-            return status;
-        status = mtask_queue_get(&completed->ended, &at, mtask_until(deadline));
-        mtask__wait_end();
-    }
+    status = mtask__completed_await(completed, &at, deadline);
     if (status != MTASK_OK)
         return status == MTASK_EMPTY ? MTASK_TIMEOUT : status;
     completed->left--;

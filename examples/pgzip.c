@@ -553,12 +553,10 @@ static const char *find_suffix(const char *name) {
     return NULL;
 }
 
-/* Makes a path of the first bytes of a name and a suffix. */
+/* Makes a path of the first bytes of a name and a suffix; false, with errno, if it is too long. */
 static bool join(char path[PATH_MAX], const char *name, size_t length, const char *suffix) {
-    if (snprintf(path, PATH_MAX, "%.*s%s", (int)length, name, suffix) < PATH_MAX)
-        return true;
-    complain(ERROR, name, strerror(ENAMETOOLONG));
-    return false;
+    errno = ENAMETOOLONG;
+    return snprintf(path, PATH_MAX, "%.*s%s", (int)length, name, suffix) < PATH_MAX;
 }
 
 static bool name_output(struct transfer *t) {
@@ -577,7 +575,10 @@ static bool name_output(struct transfer *t) {
         added = suffix[1] == 't' ? ".tar" : "";
     }
     t->to = output;
-    return join(output, t->from, length, added);
+    if (join(output, t->from, length, added))
+        return true;
+    complain(ERROR, t->from, strerror(errno));
+    return false;
 }
 
 /* Why a file is left alone, or NULL. */
@@ -591,7 +592,7 @@ static const char *unfit(const struct stat *info) {
     if (!options.force && info->st_nlink > 1)
         return "has other links -- ignored";
     if ((info->st_mode & (S_ISUID | S_ISGID | S_ISVTX)) != 0)
-        return "has a mode beyond permissions -- ignored";
+        return "is set-user-ID, set-group-ID or sticky -- ignored";
     return NULL;
 }
 

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# demo.sh - builds the examples by their own first lines, runs the main one, examples/pwc.c, on a
-# real tree (DIR, default /usr/include), and compares it with GNU wc: result and time.
+# demo.sh - builds the examples by their own first lines, and runs the main one, examples/pgzip.c, on
+# a file of 200 MB made of what lies below DIR (default: /usr): packs it beside gzip and pigz, and
+# has gunzip read what came out.
 set -u
+export LC_ALL=C
 cd "$(dirname "$0")/.." || exit 1
-DIR=${DIR:-/usr/include}
+DIR=${DIR:-/usr}
 OUT=build/demo
+FILE=$OUT/files.tar
+MOST=200 # MB
 mkdir -p "$OUT"
 
 # build_example FILE: runs the command in the first line of the file.
@@ -16,55 +20,64 @@ build_example() {
 }
 export -f build_example
 
-# timed COMMAND...: runs it with its output in $OUT/out, and prints milliseconds.
+# make_file: an archive of the files below DIR, in the order of their names, up to MOST.
+make_file() {
+    find "$DIR" -xdev -type f -readable -size -32M -printf '%s\t%p\n' | sort -t $'\t' -k 2 |
+        awk -F '\t' -v most="$MOST" '{ sum += $1 + 1024; if (sum > most * 1e6) exit; print $2 }' \
+            >"$OUT/names"
+    tar -cf "$FILE" -P --ignore-failed-read -T "$OUT/names" 2>"$OUT/tar.log"
+    [ "$(stat -c %s "$FILE")" -gt 0 ] && cat "$FILE" >/dev/null # it is in memory now, for all
+}
+
+# timed NAME COMMAND...: runs it with its output in $OUT/NAME, and leaves its seconds in $seconds.
 timed() {
-    local start=$EPOCHREALTIME
-    "$@" >"$OUT/out" || return 1
-    awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f\n", (b - a) * 1000 }'
+    local start=$EPOCHREALTIME out=$OUT/$1
+    shift
+    "$@" >"$out" || exit 1
+    seconds=$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.2f", b - a }')
 }
 
-gnu_wc() {
-    LC_ALL=C wc --files0-from="$OUT/names"
+# pack NAME COMMAND...: packs the file, and prints a line of the table.
+pack() {
+    timed "$@" "$FILE"
+    awk -v name="${*:2}" -v s="$seconds" -v from="$(stat -c %s "$FILE")" \
+        -v to="$(stat -c %s "$OUT/$1")" 'BEGIN { printf "    %-24s %6.2f s %6.0f MB/s %10.1f %%\n",
+            name, s, from / s / 1e6, to * 100 / from }'
 }
 
-# fastest FILE: the smallest of the numbers in it.
-fastest() {
-    sort -n "$1" | head -n 1
+# unpack COMMAND...: must give the file again; prints a line of the table.
+unpack() {
+    timed unpacked "$@" "$OUT/pgzip.gz"
+    cmp "$OUT/unpacked" "$FILE" || exit 1
+    awk -v name="$*" -v s="$seconds" -v size="$(stat -c %s "$FILE")" \
+        'BEGIN { printf "    %-24s %6.2f s %6.0f MB/s   the same bytes\n", name, s, size / s / 1e6 }'
+}
+
+# has PROGRAM: whether it is there.
+has() {
+    command -v "$1" >/dev/null
 }
 
 echo "Building the examples, each by the command in its first line:"
 echo
-echo "    \$ $(sed -n '1s,^// ,,p' examples/pwc.c)"
+echo "    \$ $(sed -n '1s,^// ,,p' examples/pgzip.c)"
 echo
 printf '%s\n' examples/*.c | xargs -P "$(nproc)" -I{} bash -c 'build_example {}' || exit 1
 programs=$(find examples -name '*.c' | wc -l)
-echo "$programs programs are in build/ now. The main one, pwc, counts the lines, words and bytes"
-echo "of every file below a directory, with a thread for each CPU (here $(nproc)):"
+echo "$programs programs are in build/ now. The main one, pgzip, packs as gzip does, with a thread"
+echo "for each CPU (here $(nproc))."
 echo
-echo "    \$ build/pwc $DIR"
-build/pwc "$DIR" >"$OUT/pwc.txt"
-head -n 3 "$OUT/pwc.txt" | sed 's/^/    /'
-echo "    ..."
-tail -n 3 "$OUT/pwc.txt" | sed 's/^/    /'
+make_file || { echo "cannot make $FILE: see $OUT/tar.log"; exit 1; }
+echo "$FILE: $(wc -l <"$OUT/names") files of $DIR, $(($(stat -c %s "$FILE") / 1000000)) MB."
+echo "Packed, each once:"
 echo
-
-# The same names for GNU wc, in the same order; then both in turns, so that a disturbance of the
-# machine meets both.
-find -H "$DIR" -type f -print0 | LC_ALL=C sort -z >"$OUT/names"
-rm -f "$OUT/pwc.ms" "$OUT/wc.ms"
-for _ in 1 2 3 4 5; do
-    timed gnu_wc >>"$OUT/wc.ms" || exit 1
-    cp "$OUT/out" "$OUT/wc.txt"
-    timed build/pwc -q "$DIR" >>"$OUT/pwc.ms" || exit 1
-done
-if ! cmp "$OUT/pwc.txt" "$OUT/wc.txt"; then
-    echo "The output differs from GNU wc's: see $OUT/pwc.txt and $OUT/wc.txt"
-    exit 1
-fi
-ours=$(fastest "$OUT/pwc.ms")
-theirs=$(fastest "$OUT/wc.ms")
-files=$(tr -cd '\0' <"$OUT/names" | wc -c)
-echo "GNU wc, given the same $files files, prints the same, byte for byte. Best of 5 runs, in ms:"
+! has gzip || pack gzip.gz gzip -c
+! has pigz || pack pigz.gz pigz -c
+pack pgzip.gz build/pgzip -c
 echo
-printf '    %-26s %8.1f\n' "wc, one thread" "$theirs" "pwc, $(nproc) threads" "$ours"
-awk -v a="$theirs" -v b="$ours" 'BEGIN { printf "    %-26s %8.1f\n", "wc / pwc", a / b }'
+echo "What pgzip has packed, unpacked and compared:"
+echo
+! has gunzip || unpack gunzip -c
+! has pigz || unpack pigz -dc
+unpack build/pgzip -dc
+rm -f "$OUT"/*.gz "$OUT/unpacked"

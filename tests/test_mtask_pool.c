@@ -330,7 +330,8 @@ START_TEST(threads_have_the_stack_asked_for) {
         size_t size = 0;
         (void)run_in(pool, stack_size_here, &size);
         ck_assert_uint_ge(size, asked);
-        ck_assert_uint_le(size, 2 * asked);
+        if (!TESTING_TSAN && !TESTING_ASAN) /* they need room of their own */
+            ck_assert_uint_le(size, 2 * asked);
         end(pool);
     }
 }
