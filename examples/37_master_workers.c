@@ -15,7 +15,7 @@
 #include "mtask_pool.h"
 #include "common.h"
 
-enum { TASKS = 16, MANY = 16, TERMS = 1000000000 };
+enum { TASKS = 16, MANY = 16, TERMS = 400000000 };
 
 typedef struct Task {
     long begin, end; /* terms of the series */
