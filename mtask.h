@@ -1290,6 +1290,15 @@ MTASK__INLINE void mtask__fence(void) {
 #  define MTASK__VERSIONED(name) name##_0_3_0
 # endif
 
+/* Has the dynamic linker merge a symbol of these, even between plugins. */
+# if defined(__ELF__) && !defined(__clang__) && !defined(MTASK_STATIC)
+#  define MTASK__TEXT_(x)  #  x
+#  define MTASK__TEXT(x)   MTASK__TEXT_(x)
+#  define MTASK__MERGED(x) __asm__(".type " MTASK__TEXT(x) ", %gnu_unique_object");
+# else
+#  define MTASK__MERGED(x)
+# endif
+
 /* What a task returns to say that it failed: an address that is nothing else's. */
 # define mtask__failed  MTASK__VERSIONED(mtask__failed)
 # define MTASK__FAILURE ((void *)&mtask__failed)
@@ -1729,14 +1738,10 @@ MTASK__ONE __thread mtask__thread_self mtask__self;
 MTASK__ONE char mtask__failed;
 MTASK__ONE __thread mtask__host *mtask__here;
 # endif
-# if defined(__ELF__) && !defined(__clang__) && !defined(MTASK_STATIC)
-#  define MTASK__TEXT_(x) #  x
-#  define MTASK__TEXT(x)  MTASK__TEXT_(x)
-__asm__(".type " MTASK__TEXT(mtask__state) ", %gnu_unique_object");
-__asm__(".type " MTASK__TEXT(mtask__self) ", %gnu_unique_object");
-__asm__(".type " MTASK__TEXT(mtask__failed) ", %gnu_unique_object");
-__asm__(".type " MTASK__TEXT(mtask__here) ", %gnu_unique_object");
-# endif
+MTASK__MERGED(mtask__state)
+MTASK__MERGED(mtask__self)
+MTASK__MERGED(mtask__failed)
+MTASK__MERGED(mtask__here)
 # ifndef MTASK_STATIC
 const char MTASK__BUILD = 1; /* what every file that includes mtask.h refers to */
 # endif

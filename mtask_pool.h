@@ -270,9 +270,12 @@ typedef struct mtask_job {
 } mtask_job;
 
 /* Says that fn(arg) may run now, on any worker of the caller's pool, while the caller goes on; it
-   must sync the job before its function returns. A caller that is no worker gives the job to the
+   must sync the job before its function returns. It may run as late as that: jobs must not wait for
+   each other, nor may a task wait for what its job will do in another way than by mtask_job_sync. A
+   caller that is no worker gives the job to the
    default pool; in a coroutine, or if there is no room or memory for one more job, it runs here and
-   now. MTASK_OK, MTASK_INVALID (no fn). Never fails otherwise, does not block, does not allocate. */
+   now. MTASK_OK, MTASK_INVALID (no fn). Never fails otherwise, does not block. A worker
+   allocates room for all its jobs when it spawns the first. */
 MTASK__INLINE mtask_status mtask_job_spawn(mtask_job *job, mtask_fn fn, void *arg);
 
 /* Ends a job: runs it here if nobody has taken it; otherwise does what the thief has to offer, and
@@ -305,7 +308,7 @@ typedef struct mtask_loop_desc {
                              mtask_word_load while the loop runs (default: NULL) */
 } mtask_loop_desc;
 
-/* Runs the body for all indices, in parts, on the workers of the pool (in a worker of it, also on
+/* Runs the body for all indices, in parts that must not wait for each other, on the workers of the pool (in a worker of it, also on
    the caller's). Blocks until all is done. MTASK_OK; MTASK_FAILED: `outcome` (NULL allowed) tells
    the first failure, by index; MTASK_INVALID, MTASK_NOMEM, and as mtask_pool_submit. */
 MTASK_API mtask_status mtask_pool_for_ex(mtask_pool *pool, const mtask_loop_desc *desc,
@@ -547,7 +550,7 @@ static void mtask__os_barrier(void);
 # define MTASK__POOL_MOST   1024 /* workers, and spare threads */
 # define MTASK__POOL_SPARE  64
 # define MTASK__POOL_JOBS   4096
-# define MTASK__POOL_STEPS  1000         /* how far a circle of waits is followed */
+# define MTASK__POOL_STEPS  1000         /* how far the tasks of a group are sought */
 # define MTASK__POOL_LINGER MTASK_MS(50) /* how long a thread that is not needed stays */
 
 /* A task with a future. */
@@ -609,6 +612,8 @@ typedef struct mtask__worker {
     bool follows;
     mtask_future *awaits; /* what its uppermost task waits for, without a time-out; guarded by
                              mtask__pools.lock */
+    uint64_t walk;        /* the last one that came by, and */
+    mtask_word walk_base; /* from which height on it looked; guarded likewise */
     size_t tasks;         /* what it has done: written by itself alone */
     size_t failed;
     size_t stolen;
@@ -646,6 +651,7 @@ struct mtask_pool {
     mtask_outcome why;  /* it is broken */
     mtask_sem tokens;   /* sleepers sleep on this: one each for those that were woken */
     mtask_word forking; /* a deque is in use: there may be jobs */
+    mtask_word used;    /* workers from this number on have never been alive */
     /* what follows does not change */
     mtask_word nonce;
     unsigned workers;
@@ -662,6 +668,7 @@ struct mtask_pool {
 typedef struct mtask__pools_state {
     mtask_mutex lock; /* guards the rest, and who waits for what; taken before that of a pool */
     mtask_word ready; /* 1: forks and barriers have been seen to */
+    uint64_t walks;   /* searches for circles */
     mtask_word names;
     bool symmetric;     /* there is no barrier */
     mtask_mutex making; /* held while the default pool is made */
@@ -670,6 +677,7 @@ typedef struct mtask__pools_state {
 
 # define mtask__pools MTASK__VERSIONED(mtask__pools)
 MTASK__ONE mtask__pools_state mtask__pools;
+MTASK__MERGED(mtask__pools)
 
 static void mtask__pools_fork_prepare(void) {
     mtask__lock(&mtask__pools.lock);
@@ -724,52 +732,67 @@ typedef struct mtask__news {
     mtask_word *ended;    /* the signal of a group that has ended, on which somebody sleeps */
 } mtask__news;
 
-static void mtask__worker_start_spare(mtask__worker *worker);
+static mtask_status mtask__worker_start_spare(mtask__worker *worker);
 
 /* Does it. The group may be gone by then, and, at the last token, the pool: of both only the
-   address is used. */
-static void mtask__pool_tell(mtask_pool *pool, const mtask__news *news) {
+   address is used. False: a thread could not be started. */
+static bool mtask__pool_tell(mtask_pool *pool, const mtask__news *news) {
+    bool done = true;
     if (news->ended != NULL)
         mtask__wake(news->ended, INT_MAX, 0);
     if (news->room)
         mtask__wake(&pool->room, 1, 0);
     if (news->start != NULL)
-        mtask__worker_start_spare(news->start);
+        done = mtask__worker_start_spare(news->start) == MTASK_OK;
     if (news->tokens > 0)
         (void)mtask_sem_release(&pool->tokens, news->tokens);
+    return done;
 }
 
 static void mtask__pool_unlock(mtask_pool *pool, const mtask__news *news) {
     mtask__unlock(&pool->lock);
-    mtask__pool_tell(pool, news);
+    (void)mtask__pool_tell(pool, news);
 }
 
 /* A thread that is not alive; NULL if all are. */
 static mtask__worker *mtask__pool_vacancy(mtask_pool *pool) {
-    if (pool->threads == pool->most)
-        return NULL;
     for (unsigned i = 0; i < pool->most; i++)
         if (pool->all[i].alive == 0)
             return &pool->all[i];
     return NULL;
 }
 
-/* There is work: sees to it that somebody searches for it. For tasks, or in place of a worker that
-   leaves its jobs behind (`stand_in`), also a new thread; not for other jobs, which their owners do. */
-static void mtask__pool_rouse(mtask_pool *pool, bool stand_in, mtask__news *news) {
-    if (pool->searching > 0)
+/* A thread begins to live. */
+static void mtask__pool_enlist(mtask_pool *pool, mtask__worker *worker) {
+    worker->alive = 1;
+    pool->threads++;
+    if (worker->index >= pool->used)
+        mtask__store(&pool->used, worker->index + 1, RELEASE); /* pairs with mtask__pool_used */
+}
+
+/* How many workers there are to look at. */
+static unsigned mtask__pool_used(const mtask_pool *pool) {
+    return mtask__load(&pool->used, ACQUIRE);
+}
+
+/* How many threads neither sleep nor wait. */
+static unsigned mtask__pool_active(const mtask_pool *pool) {
+    return pool->threads - pool->waiting - pool->sleeping;
+}
+
+/* There is work: sees to it that somebody searches for it. For jobs no thread is started: their owners
+   do them in the end, and where loops are nested over several pools it would be one for each part. */
+static void mtask__pool_rouse(mtask_pool *pool, mtask__news *news) {
+    if (pool->searching > 0 || mtask__pool_active(pool) >= pool->workers)
         return;
     if (pool->sleeping > 0) {
         pool->sleeping--;
         pool->searching++;
         news->tokens++;
-    } else if ((pool->pending > 0 || stand_in) && pool->threads - pool->waiting < pool->workers &&
-               news->start == NULL) {
+    } else if (pool->pending > 0 && news->start == NULL) {
         news->start = mtask__pool_vacancy(pool);
-        if (news->start != NULL) {
-            news->start->alive = 1;
-            pool->threads++; /* it will search when it has come so far */
-        }
+        if (news->start != NULL)
+            mtask__pool_enlist(pool, news->start); /* it will search when it has come so far */
     }
 }
 
@@ -802,7 +825,8 @@ static bool mtask__deque_open(mtask__worker *worker) {
     deque->slots = slots;
     mtask__store(&deque->end, (mtask_word)size, RELAXED); /* others look under the lock */
     mtask__unlock(&deque->lock);
-    mtask__store(&worker->pool->forking, 1, SEQ_CST); /* pairs with the load in worker_sleep */
+    mtask__store(&worker->pool->forking, 1, RELAXED);
+    mtask__fence(); /* before the look at `wanted`; pairs with that in mtask__worker_recheck */
     return true;
 }
 
@@ -879,7 +903,7 @@ MTASK_API void mtask__job_offer(mtask__deque *deque) {
     mtask__deque_call_followers(worker);
     mtask__unlock(&deque->lock);
     mtask__lock(&pool->lock);
-    mtask__pool_rouse(pool, false, &news);
+    mtask__pool_rouse(pool, &news);
     mtask__pool_unlock(pool, &news);
 }
 
@@ -955,6 +979,14 @@ static void mtask__pool_count_pending(mtask_pool *pool) {
     mtask__store(&pool->pending, count < UINT32_MAX ? (mtask_word)count : UINT32_MAX, RELAXED);
 } /* relaxed: searchers take it for a hint, and look again under the lock */
 
+/* If there is room, and somebody waits for it, wakes one. */
+static void mtask__pool_pass_room(mtask_pool *pool, mtask__news *news) {
+    if (pool->submitters > 0 && pool->pending < pool->backlog.limit) {
+        mtask__add(&pool->room, 1, RELAXED); /* under the lock, as the loads are */
+        news->room = true;
+    }
+}
+
 /* What was taken out is running, from now on; its place has become free. */
 static void mtask__pool_begin(mtask_pool *pool, const mtask__entry *entry, mtask__news *news) {
     mtask__entry_place(entry, 0);
@@ -962,10 +994,7 @@ static void mtask__pool_begin(mtask_pool *pool, const mtask__entry *entry, mtask
         entry->group->pending--;
     pool->running++;
     mtask__pool_count_pending(pool);
-    if (pool->submitters > 0) {
-        mtask__add(&pool->room, 1, RELAXED); /* under the lock, as the loads are */
-        news->room = true;
-    }
+    mtask__pool_pass_room(pool, news);
 }
 
 /* The oldest task; false if there is none. From now on it is running. */
@@ -1139,8 +1168,9 @@ static void mtask__pool_drop(mtask_pool *pool, const mtask_group *group, const m
         if (entry->fn != NULL && (group == NULL || entry->group == group))
             mtask__pool_take_out(pool, place, why, &chain, &news);
     }
+    mtask__add(&pool->room, 1, RELAXED); /* under the lock, as the loads are */
     if (pool->submitters > 0)
-        mtask__wake(&pool->room, INT_MAX, 0);
+        mtask__wake(&pool->room, INT_MAX, 0); /* those of the group have to leave */
     mtask__pool_unlock(pool, &news);
     for (; chain != NULL; chain = next) {
         next = chain->next;
@@ -1200,29 +1230,40 @@ static bool mtask__worker_help(mtask__worker *worker, mtask_future *future) {
     return taken;
 }
 
+/* Where a task of this group waits that has not been started; 0: nowhere, or too far to seek. */
+static uint64_t mtask__backlog_find(const mtask__backlog *backlog, const mtask_group *group) {
+    uint64_t place = backlog->last;
+    if (group->pending == 0)
+        return 0;
+    if (mtask__backlog_at(backlog, backlog->first)->group == group &&
+        mtask__backlog_at(backlog, backlog->first)->fn != NULL)
+        return backlog->first;
+    for (int steps = 0; steps < MTASK__POOL_STEPS && place-- > backlog->first; steps++) {
+        const mtask__entry *entry = mtask__backlog_at(backlog, place);
+        if (entry->fn != NULL && entry->group == group)
+            return place;
+    }
+    return 0;
+}
+
 /* Runs a task of this group, if it is one of the worker's own pool and there is one that has not
-   been started: the youngest, which is found soonest. */
+   been started. */
 static bool mtask__worker_help_group(mtask__worker *worker, const mtask_group *group) {
     mtask_pool *pool = worker->pool;
-    mtask__backlog *backlog = &pool->backlog;
     mtask__entry entry;
     mtask__news news;
-    bool taken = false;
+    uint64_t place;
     if (group->pool != pool || worker->depth > MTASK_POOL_DEPTH)
         return false;
     memset(&news, 0, sizeof news);
     mtask__lock(&pool->lock);
-    for (uint64_t place = backlog->last;
-         group->pending > 0 && !taken && place-- > backlog->first;) {
-        const mtask__entry *one = mtask__backlog_at(backlog, place);
-        taken = one->fn != NULL && one->group == group;
-        if (taken)
-            entry = mtask__pool_take_at(pool, place, &news);
-    }
+    place = mtask__backlog_find(&pool->backlog, group);
+    if (place != 0)
+        entry = mtask__pool_take_at(pool, place, &news);
     mtask__pool_unlock(pool, &news);
-    if (taken)
+    if (place != 0)
         mtask__worker_run_above(worker, &entry);
-    return taken;
+    return place != 0;
 }
 
 /* The worker that runs the task of this future; NULL if that is not known. With mtask__pools locked,
@@ -1235,40 +1276,48 @@ static mtask__worker *mtask__runner_of(mtask_future *future) {
     return mtask__load(&mtask__work_of(future)->runner, RELAXED); /* ordered by the line above */
 }
 
-static bool mtask__leads_to(const mtask__worker *goal, mtask__worker *from, mtask_word base,
-                            int *steps);
-
-/* Whether one of the jobs that were stolen from this worker, from number `base` on, can only end
-   after the goal. Jobs below `tail` stay where they are while the lock is held. */
-static bool mtask__jobs_lead_to(const mtask__worker *goal, mtask__worker *from, mtask_word base,
-                                int *steps) {
+/* Who has stolen job number `i` of this worker, and how high the thief's deque was; NULL: the job has
+   not been stolen, or is done. *more: there are others behind. */
+static mtask__worker *mtask__thief_of(mtask__worker *from, mtask_word i, mtask_word *base,
+                                      bool *more) {
     mtask__deque *deque = &from->deque;
-    bool leads = false;
-    mtask__lock(&deque->lock);
-    for (mtask_word i = base; i < deque->tail && !leads; i++) {
-        mtask_job *job = mtask__load(&deque->slots[i], RELAXED);        /* ordered by the lock */
-        if ((mtask__load(&job->state, ACQUIRE) & MTASK__JOB_DONE) == 0) /* pairs with job_finish */
-            leads = mtask__leads_to(goal, (mtask__worker *)(void *)job->thief,
-                                    (mtask_word)job->ticket, steps);
+    mtask__worker *thief = NULL;
+    mtask__lock(&deque->lock); /* jobs below `tail` stay where they are meanwhile */
+    *more = i < deque->tail;
+    if (*more) {
+        const mtask_job *job = mtask__load(&deque->slots[i], RELAXED); /* ordered by the lock */
+        bool done = (mtask__load(&job->state, ACQUIRE) & MTASK__JOB_DONE) != 0; /* job_finish */
+        thief = done ? NULL : (mtask__worker *)(void *)job->thief;
+        *base = (mtask_word)job->ticket;
     }
     mtask__unlock(&deque->lock);
-    return leads;
+    return thief;
 }
 
 /* Whether what runs on the worker `from`, from the deque's height `base` on, can only end after the
    uppermost task of the goal: it is on the goal, or waits for a future whose task is so, or has had
-   a job stolen that is so. With mtask__pools locked. */
+   a job stolen that is so. With mtask__pools locked: nobody begins or ends a wait meanwhile, and
+   what has been looked at (`walk`) need not be again. */
 static bool mtask__leads_to(const mtask__worker *goal, mtask__worker *from, mtask_word base,
-                            int *steps) {
+                            uint64_t walk) {
     mtask__worker *next;
+    bool more = true;
     if (from == goal)
         return true;
-    if (++*steps > MTASK__POOL_STEPS) /* of what is so far apart, nothing is said */
+    if (from->walk == walk && from->walk_base <= base)
         return false;
+    from->walk = walk;
+    from->walk_base = base;
     next = from->awaits != NULL ? mtask__runner_of(from->awaits) : NULL;
-    if (next != NULL && mtask__leads_to(goal, next, mtask__work_of(from->awaits)->base, steps))
+    if (next != NULL && mtask__leads_to(goal, next, mtask__work_of(from->awaits)->base, walk))
         return true;
-    return mtask__jobs_lead_to(goal, from, base, steps);
+    for (mtask_word i = base; more; i++) {
+        mtask_word above;
+        next = mtask__thief_of(from, i, &above, &more);
+        if (next != NULL && mtask__leads_to(goal, next, above, walk))
+            return true;
+    }
+    return false;
 }
 
 /* Whether the wait of `worker` for `future` would close a circle, and so never end. Each wait looks
@@ -1276,37 +1325,35 @@ static bool mtask__leads_to(const mtask__worker *goal, mtask__worker *from, mtas
    a job that is stolen counts from then on, since its owner is bound to wait for it. */
 static bool mtask__closes_circle(const mtask__worker *worker, mtask_future *future) {
     mtask__worker *runner = mtask__runner_of(future);
-    int steps = 0;
-    return runner != NULL && mtask__leads_to(worker, runner, mtask__work_of(future)->base, &steps);
+    return runner != NULL &&
+           mtask__leads_to(worker, runner, mtask__work_of(future)->base, ++mtask__pools.walks);
 }
 
 /* Counts the worker among those that wait; with the pool locked. False: no thread would be left. */
-static bool mtask__pool_wait_begin(mtask_pool *pool, bool refusable, bool jobs, mtask__news *news) {
+static bool mtask__pool_wait_begin(mtask_pool *pool, bool refusable, mtask__news *news) {
     if (refusable && pool->waiting + 1 == pool->threads && pool->threads == pool->most)
         return false;
     pool->waiting++;
-    if (pool->pending > 0 || jobs)
-        mtask__pool_rouse(pool, jobs, news);
+    if (pool->pending > 0)
+        mtask__pool_rouse(pool, news);
     return true;
 }
 
-/* There was work, nobody to do it, and a thread may not have been had: False if that is so. */
-static bool mtask__pool_has_thread(mtask_pool *pool) {
-    bool has;
+/* Whether there is work, and no thread to do it. */
+static bool mtask__pool_is_stuck(mtask_pool *pool) {
+    bool stuck;
     mtask__lock(&pool->lock);
-    has = pool->threads > pool->waiting;
-    if (!has)
-        pool->waiting--;
+    stuck = pool->pending > 0 && pool->threads == pool->waiting;
     mtask__unlock(&pool->lock);
-    return has;
+    return stuck;
 }
 
-/* The worker is about to wait for a future, or (NULL) for something else; perhaps for one that has
-   stolen its job (`sync`). */
+static void mtask__worker_wait_end(mtask__worker *worker);
+
+/* The worker is about to wait for a future, or (NULL) for something else. */
 static mtask_status mtask__worker_wait_begin(mtask__worker *worker, mtask_future *future,
-                                             bool refusable, bool sync) {
+                                             bool refusable) {
     mtask_pool *pool = worker->pool;
-    bool jobs = !sync && mtask__deque_has_jobs(&worker->deque);
     bool fine = true;
     mtask__news news;
     memset(&news, 0, sizeof news);
@@ -1315,16 +1362,18 @@ static mtask_status mtask__worker_wait_begin(mtask__worker *worker, mtask_future
         fine = !mtask__closes_circle(worker, future);
     if (fine) {
         mtask__lock(&pool->lock);
-        fine = mtask__pool_wait_begin(pool, refusable, jobs, &news);
+        fine = mtask__pool_wait_begin(pool, refusable, &news);
         mtask__unlock(&pool->lock);
     }
     if (fine)
         worker->awaits = refusable ? future : NULL; /* not if it has a time-out */
     mtask__unlock(&mtask__pools.lock);
-    mtask__pool_tell(pool, &news);
-    if (fine && refusable && news.start != NULL)
-        fine = mtask__pool_has_thread(pool);
-    return fine ? MTASK_OK : MTASK_DEADLOCK;
+    if (!fine)
+        return MTASK_DEADLOCK;
+    if (mtask__pool_tell(pool, &news) || !refusable || !mtask__pool_is_stuck(pool))
+        return MTASK_OK;
+    mtask__worker_wait_end(worker); /* no thread could be started in its place */
+    return MTASK_DEADLOCK;
 }
 
 static void mtask__worker_wait_end(mtask__worker *worker) {
@@ -1341,7 +1390,7 @@ static bool mtask__host_help(mtask__host *host, mtask_future *future) {
 }
 
 static mtask_status mtask__host_enter(mtask__host *host, mtask_future *future, bool forever) {
-    return mtask__worker_wait_begin((mtask__worker *)(void *)host, future, forever, false);
+    return mtask__worker_wait_begin((mtask__worker *)(void *)host, future, forever);
 }
 
 static void mtask__host_leave(mtask__host *host) {
@@ -1354,7 +1403,7 @@ static mtask_status mtask__wait_begin(bool refusable) {
     mtask__worker *worker = mtask__worker_here();
     if (worker == NULL)
         return MTASK_OK;
-    return mtask__worker_wait_begin(worker, NULL, refusable, false);
+    return mtask__worker_wait_begin(worker, NULL, refusable);
 }
 
 static void mtask__wait_end(void) {
@@ -1405,13 +1454,8 @@ static mtask_status mtask__pool_admit(mtask_pool *pool, const mtask_group *group
             return status;
         if (deadline == 0 || woken == MTASK_TIMEOUT)
             return MTASK_FULL;
-        if (woken != MTASK_OK) {
-            if (!full && pool->submitters > 0) { /* the place is for somebody else */
-                mtask__add(&pool->room, 1, RELAXED);
-                mtask__wake(&pool->room, 1, 0);
-            }
+        if (woken != MTASK_OK)
             return woken;
-        }
         woken = mtask__pool_await_room(pool, deadline);
     }
 }
@@ -1429,7 +1473,7 @@ static void mtask__pool_push(mtask_pool *pool, const mtask__entry *entry, mtask_
         if (entry->group->signal == MTASK__SIGNAL_ENDED)
             entry->group->signal = MTASK__SIGNAL_IDLE;
     }
-    mtask__pool_rouse(pool, false, news);
+    mtask__pool_rouse(pool, news);
 }
 
 static mtask_status mtask__pool_enter(mtask_pool *pool, const mtask__entry *entry, bool insider,
@@ -1445,6 +1489,8 @@ static mtask_status mtask__pool_enter(mtask_pool *pool, const mtask__entry *entr
         status = mtask__backlog_reserve(&pool->backlog);
     if (status == MTASK_OK)
         mtask__pool_push(pool, entry, &news);
+    else
+        mtask__pool_pass_room(pool, &news);
     mtask__pool_unlock(pool, &news);
     return status;
 }
@@ -1886,7 +1932,7 @@ static mtask_job *mtask__job_sleep(mtask__worker *worker, mtask_job *job, mtask_
         if (mtask__deque_has_jobs(&thief->deque))
             found = mtask__steal(worker, thief, true);
         if (found == NULL) {
-            (void)mtask__worker_wait_begin(worker, NULL, false, true);
+            (void)mtask__worker_wait_begin(worker, NULL, false);
             (void)mtask__wait(&worker->wake, seen, MTASK_FOREVER, MTASK__NOCANCEL);
             mtask__worker_wait_end(worker);
         }
@@ -2005,6 +2051,7 @@ static void mtask__worker_run(mtask__worker *worker, mtask__frame *frame,
         (void)mtask_fail(MTASK_INVALID, "the task has spawned jobs that it did not sync");
         (void)mtask_failure(&outcome);
     }
+    frame->group = NULL;
     mtask__worker_count(worker, outcome.status != MTASK_OK);
     if (outcome.status != MTASK_OK && entry->group != NULL)
         mtask__worker_fail(worker, entry->group, &outcome);
@@ -2016,14 +2063,14 @@ static void mtask__worker_run(mtask__worker *worker, mtask__frame *frame,
 
 /* Says in all deques that somebody looks for jobs. */
 static void mtask__pool_arm(mtask_pool *pool) {
-    for (unsigned i = 0; i < pool->most; i++)
+    for (unsigned i = 0; i < mtask__pool_used(pool); i++)
         if (mtask__load(&pool->all[i].deque.wanted, RELAXED) == 0) /* the fence comes after all */
             mtask__store(&pool->all[i].deque.wanted, 1, RELAXED);
 }
 
 /* Whether some deque has jobs. */
 static bool mtask__pool_has_jobs(const mtask_pool *pool) {
-    for (unsigned i = 0; i < pool->most; i++)
+    for (unsigned i = 0; i < mtask__pool_used(pool); i++)
         if (mtask__deque_has_jobs(&pool->all[i].deque))
             return true;
     return false;
@@ -2036,8 +2083,9 @@ static bool mtask__pool_found(mtask_pool *pool, mtask__news *news) {
     if (pool->searching > 0)
         return false;
     if (pool->pending > 0 || mtask__pool_has_jobs(pool))
-        mtask__pool_rouse(pool, false, news);
-    return pool->searching == 0 && pool->sleeping > 0 && mtask__load(&pool->forking, RELAXED) != 0;
+        mtask__pool_rouse(pool, news);
+    return pool->searching == 0 && pool->sleeping > 0 && pool->threads - pool->sleeping > 1 &&
+           mtask__load(&pool->forking, RELAXED) != 0;
 } /* relaxed: as long as nobody has spawned, wishes that sleepers left behind still stand */
 
 /* Nobody searches, and some sleep: from here on, spawns must be told. A spawn that was made while
@@ -2051,7 +2099,7 @@ static void mtask__pool_watch(mtask_pool *pool) {
     memset(&news, 0, sizeof news);
     mtask__lock(&pool->lock);
     if (pool->sleeping > 0)
-        mtask__pool_rouse(pool, false, &news);
+        mtask__pool_rouse(pool, &news);
     mtask__pool_unlock(pool, &news);
 }
 
@@ -2059,9 +2107,10 @@ static void mtask__pool_watch(mtask_pool *pool) {
 static mtask_job *mtask__worker_search_jobs(mtask__worker *worker, mtask__worker **owner,
                                             bool force) {
     mtask_pool *pool = worker->pool;
-    for (unsigned i = 1; i < pool->most; i++) {
+    unsigned used = mtask__pool_used(pool);
+    for (unsigned i = 1; i < used; i++) {
         unsigned index = worker->index + i;
-        mtask__worker *victim = &pool->all[index < pool->most ? index : index - pool->most];
+        mtask__worker *victim = &pool->all[index < used ? index : index - used];
         mtask_job *job = mtask__steal(worker, victim, force);
         if (job != NULL) {
             *owner = victim;
@@ -2094,8 +2143,8 @@ static void mtask__worker_clock(mtask__worker *worker, bool busy) {
     worker->since = busy ? now : 0;
 }
 
-/* With the pool locked: whether this searching worker is not needed. */
-static bool mtask__worker_is_surplus(const mtask_pool *pool) {
+/* With the pool locked: whether there are more threads than are needed. */
+static bool mtask__pool_has_surplus(const mtask_pool *pool) {
     return pool->threads - pool->waiting > pool->workers;
 }
 
@@ -2105,26 +2154,28 @@ static bool mtask__pool_is_over(const mtask_pool *pool) {
     return pool->closed && pool->pending == 0 && pool->running == 0 && !held;
 }
 
-/* Sleeps until there is a token, and then is a searcher again. False: it is not needed any more. */
-static bool mtask__worker_doze(mtask__worker *worker, bool surplus) {
+/* Sleeps until there is a token, and then is a searcher again. If there are spare threads, looks now
+   and then whether they are needed. False: it was not, and has ended. */
+static bool mtask__worker_doze(mtask__worker *worker, bool spare) {
     mtask_pool *pool = worker->pool;
-    bool token;
-    if (mtask_sem_acquire(&pool->tokens, surplus ? MTASK__POOL_LINGER : MTASK_FOREVER) == MTASK_OK)
-        return true;
-    mtask__lock(&pool->lock);
-    token = pool->sleeping == 0; /* somebody has counted it out, and sends one */
-    if (!token) {
-        pool->sleeping--;
-        worker->retired = mtask__worker_is_surplus(pool) && pool->pending == 0;
+    bool token = false;
+    while (!token) {
+        int64_t linger = spare ? MTASK__POOL_LINGER : MTASK_FOREVER;
+        if (mtask_sem_acquire(&pool->tokens, linger) == MTASK_OK)
+            return true;
+        mtask__lock(&pool->lock);
+        token = pool->sleeping == 0; /* somebody has counted it out, and sends one */
+        spare = pool->threads > pool->workers;
+        worker->retired = !token && mtask__pool_has_surplus(pool);
+        pool->sleeping -= worker->retired;
+        pool->threads -= worker->retired;
+        mtask__unlock(&pool->lock);
         if (worker->retired)
-            pool->threads--;
-        else
-            pool->searching++;
+            return false;
     }
-    mtask__unlock(&pool->lock);
-    if (token)
-        (void)mtask_sem_acquire(&pool->tokens, MTASK_FOREVER);
-    return !worker->retired;
+    while (mtask_sem_acquire(&pool->tokens, MTASK_FOREVER) != MTASK_OK)
+        mtask__yield();
+    return true;
 }
 
 /* The last look before a sleep: jobs that were spawned before the wish was seen. True: it is a
@@ -2147,7 +2198,8 @@ static bool mtask__worker_recheck(mtask__worker *worker, unsigned awake) {
     return again;
 }
 
-/* What a searcher does that finds nothing. False: it has to end. *force: there are jobs that their
+/* What a searcher does that has found no job. True: it is a searcher still, or again, and there may
+   be something. False: it has to end. *force: there are jobs that their
    owner keeps.
 
    Why no wake-up is lost. Tasks come into the backlog under the pool's lock: either they are seen
@@ -2159,10 +2211,11 @@ static bool mtask__worker_recheck(mtask__worker *worker, unsigned awake) {
 static bool mtask__worker_sleep(mtask__worker *worker, bool *force) {
     mtask_pool *pool = worker->pool;
     unsigned awake;
-    bool surplus;
+    bool spare;
+    bool over;
     mtask__lock(&pool->lock);
-    if (pool->pending > 0 || mtask__pool_is_over(pool)) {
-        bool over = pool->pending == 0;
+    over = mtask__pool_is_over(pool);
+    if (over || (pool->pending > 0 && mtask__pool_active(pool) <= pool->workers)) {
         pool->searching -= over;
         mtask__unlock(&pool->lock);
         return !over;
@@ -2170,12 +2223,12 @@ static bool mtask__worker_sleep(mtask__worker *worker, bool *force) {
     pool->searching--;
     pool->sleeping++;
     awake = pool->threads - pool->sleeping;
-    surplus = mtask__worker_is_surplus(pool);
+    spare = pool->threads > pool->workers;
     mtask__pool_arm(pool);
     mtask__worker_clock(worker, false);
     mtask__unlock(&pool->lock);
     *force = mtask__worker_recheck(worker, awake);
-    if (!*force && !mtask__worker_doze(worker, surplus))
+    if (!*force && !mtask__worker_doze(worker, spare))
         return false;
     mtask__lock(&pool->lock);
     mtask__worker_clock(worker, true);
@@ -2193,7 +2246,8 @@ static bool mtask__worker_take(mtask__worker *worker, mtask__entry *entry, bool 
     mtask__lock(&pool->lock);
     if (have)
         mtask__pool_account(pool, entry->group, false, &news);
-    have = mtask__pool_take(pool, entry, &news);
+    /* there may be more threads than workers, once one that waited goes on: then it is its turn */
+    have = mtask__pool_active(pool) <= pool->workers && mtask__pool_take(pool, entry, &news);
     if (have && *searching)
         watch = mtask__pool_found(pool, &news);
     else if (!have && !*searching)
@@ -2239,9 +2293,8 @@ static void mtask__worker_loop(mtask__worker *worker, mtask__frame *frame) {
             mtask__worker_found_job(worker);
             searching = false;
             mtask__worker_run_job(worker, owner, job);
-        } else if (mtask__load(&worker->pool->pending, RELAXED) == 0) { /* a hint */
-            if (!mtask__worker_sleep(worker, &force))
-                return;
+        } else if (!mtask__worker_sleep(worker, &force)) {
+            return;
         }
     }
 }
@@ -2333,10 +2386,13 @@ static mtask_status mtask__worker_start(mtask__worker *worker) {
 }
 
 /* Without a thread more, the work waits until another one is free. */
-static void mtask__worker_start_spare(mtask__worker *worker) {
+static mtask_status mtask__worker_start_spare(mtask__worker *worker) {
+    mtask_status status;
     worker->retired = false;
-    if (mtask__worker_start(worker) != MTASK_OK)
+    status = mtask__worker_start(worker);
+    if (status != MTASK_OK)
         mtask__worker_end(worker);
+    return status;
 }
 
 /* ---- >>pool-end: from create to destroy ---- */
@@ -2409,18 +2465,28 @@ static void mtask__pool_free(mtask_pool *pool) {
 }
 
 /* Blocks until no thread is alive, and all are joined. */
-static mtask_status mtask__pool_await_threads(mtask_pool *pool, int64_t deadline, int flags) {
-    mtask_status status = MTASK_OK;
+static mtask_status mtask__pool_await_threads(mtask_pool *pool, int64_t deadline) {
+    mtask_status status = deadline == 0 ? MTASK_TIMEOUT : MTASK_OK;
     while (mtask__load(&pool->gone, ACQUIRE) == 0) { /* pairs with the unlock before the wake */
         if (status != MTASK_OK)
             return status;
-        status = mtask__wait(&pool->gone, 0, deadline, flags);
+        status = mtask__wait(&pool->gone, 0, deadline, 0);
     }
     mtask__lock(&pool->lock); /* the last thread has let go of it when this is had */
     mtask__unlock(&pool->lock);
-    for (unsigned i = 0; i < pool->most; i++)
-        (void)mtask_thread_join(&pool->all[i].thread, NULL, MTASK_FOREVER); /* they are ending */
+    for (unsigned i = 0; i < pool->most; i++) {
+        unsigned turn = 0; /* they are ending: that is sure to come */
+        while (mtask_thread_join(&pool->all[i].thread, NULL, MTASK_FOREVER) == MTASK_SYSTEM)
+            mtask__backoff(&turn);
+    }
     return MTASK_OK;
+}
+
+/* The same, whatever comes. */
+static void mtask__pool_outlast(mtask_pool *pool) {
+    unsigned turn = 0;
+    while (mtask__pool_await_threads(pool, MTASK_FOREVER) != MTASK_OK)
+        mtask__backoff(&turn);
 }
 
 /* Starts all workers; if one cannot be started, ends the others. */
@@ -2429,14 +2495,13 @@ static mtask_status mtask__pool_start(mtask_pool *pool) {
         mtask__worker *worker = &pool->all[i];
         mtask_status status;
         mtask__lock(&pool->lock);
-        worker->alive = 1;
-        pool->threads++;
+        mtask__pool_enlist(pool, worker);
         mtask__unlock(&pool->lock);
         status = mtask__worker_start(worker);
         if (status != MTASK_OK) {
             (void)mtask_pool_close(pool);
             mtask__worker_end(worker);
-            (void)mtask__pool_await_threads(pool, MTASK_FOREVER, MTASK__NOCANCEL);
+            mtask__pool_outlast(pool);
             return status;
         }
     }
@@ -2568,7 +2633,7 @@ MTASK_API mtask_status mtask_pool_join(mtask_pool *pool, int64_t timeout) {
         return MTASK_INVALID;
     status = mtask__wait_begin(deadline == MTASK_FOREVER);
     if (status == MTASK_OK) {
-        status = mtask__pool_await_threads(pool, deadline, 0);
+        status = mtask__pool_await_threads(pool, deadline);
         mtask__wait_end();
     }
     if (status == MTASK_OK && pool->broken)
@@ -2611,7 +2676,7 @@ MTASK_API mtask_status mtask_pool_destroy(mtask_pool *pool) {
         return MTASK_DEADLOCK;
     (void)mtask_pool_close(pool);
     (void)mtask__wait_begin(false);
-    (void)mtask__pool_await_threads(pool, MTASK_FOREVER, MTASK__NOCANCEL);
+    mtask__pool_outlast(pool);
     mtask__wait_end();
     mtask__pool_await_joiners(pool);
     mtask__pool_free(pool);
@@ -2665,6 +2730,7 @@ typedef struct mtask__loop {
     const mtask_loop_desc *desc;
     mtask_pool *pool;
     size_t grain;
+    size_t eager;     /* what is longer is halved in any case */
     void *result;     /* of a reduce */
     mtask_word stop;  /* a body has failed: no more parts are begun */
     bool keep_going;  /* not so: the items of a map fail one by one */
@@ -2682,7 +2748,8 @@ typedef struct mtask__range {
     void *into; /* where a reduce adds to; NULL: a for */
     mtask_job job;
     union {
-        uint64_t align;
+        long double align;
+        uint64_t wide;
         char bytes[64];
     } small;
 } mtask__range;
@@ -2765,15 +2832,16 @@ static bool mtask__loop_split(mtask__loop *loop, size_t begin, size_t end, void 
     return true;
 }
 
-/* Goes through a range grain by grain, and offers half of what is left whenever nothing else is on
-   offer: before it begins, and each time that was taken ("lazy binary splitting", Tzannes et al.,
-   2010). */
+/* Halves a range until all workers can have some of it. What is then left it goes through grain by
+   grain, and offers half of the rest whenever nothing else is on offer ("lazy binary splitting",
+   Tzannes et al., 2010). */
 static void mtask__loop_range(mtask__loop *loop, size_t begin, size_t end, void *into) {
     while (begin < end &&
            (loop->keep_going || mtask__load(&loop->stop, RELAXED) == 0)) { /* a hint */
         size_t left = end - begin;
         size_t part = left < loop->grain ? left : loop->grain;
-        if (left > part && mtask__loop_is_bare() && mtask__loop_split(loop, begin, end, into))
+        bool split = left > part && (left > loop->eager || mtask__loop_is_bare());
+        if (split && mtask__loop_split(loop, begin, end, into))
             return;
         mtask__loop_part(loop, begin, begin + part, into);
         begin += part;
@@ -2784,6 +2852,13 @@ static void *mtask__loop_main(void *arg) {
     mtask__loop *loop = (mtask__loop *)arg;
     mtask__loop_range(loop, loop->desc->begin, loop->desc->end, loop->result);
     return NULL;
+}
+
+/* Waits for the end of a future; nothing can end this wait early. */
+static void mtask__future_outlast(mtask_future *future) {
+    unsigned turn = 0;
+    while (mtask__future_sleep(future, MTASK_FOREVER, MTASK__NOCANCEL) != MTASK_OK)
+        mtask__backoff(&turn);
 }
 
 /* Runs fn(arg), which does not fail, on a worker of the pool, and waits for it. */
@@ -2799,9 +2874,8 @@ static mtask_status mtask__pool_run(mtask_pool *pool, mtask_fn fn, void *arg) {
     if (status != MTASK_OK)
         return status;
     status = mtask_future_wait(future, MTASK_FOREVER);
-    if (status != MTASK_OK && mtask_future_cancel(future) != MTASK_OK)
-        /* it runs, on what is the caller's: nothing can end this wait early */
-        (void)mtask__future_sleep(future, MTASK_FOREVER, MTASK__NOCANCEL);
+    if (status == MTASK_SYSTEM || (status != MTASK_OK && mtask_future_cancel(future) != MTASK_OK))
+        mtask__future_outlast(future); /* it runs, on what is the caller's */
     if (!mtask_future_canceled(future) || status == MTASK_OK)
         status = mtask_future_get(future, &outcome, MTASK_NOWAIT);
     if (status == MTASK_FAILED) /* it has not run: the pool is broken */
@@ -2812,12 +2886,15 @@ static mtask_status mtask__pool_run(mtask_pool *pool, mtask_fn fn, void *arg) {
 
 static mtask_status mtask__loop_run(mtask__loop *loop, mtask_pool *pool, mtask_outcome *outcome) {
     const mtask_loop_desc *desc = loop->desc;
-    size_t parts = (size_t)pool->workers * 64;
+    size_t length = desc->end - desc->begin;
+    size_t share = length / pool->workers;
     mtask_status status = MTASK_OK;
     loop->pool = pool;
     loop->grain = desc->grain;
     if (loop->grain == 0)
-        loop->grain = (desc->end - desc->begin) / parts > 0 ? (desc->end - desc->begin) / parts : 1;
+        loop->grain = share >= 64 ? share / 64 : 1;
+    if (loop->eager == 0)
+        loop->eager = share >= 16 ? share / 16 : 1;
     if (desc->begin < desc->end)
         status = mtask__pool_run(pool, mtask__loop_main, loop);
     if (status == MTASK_OK && loop->outcome.status != MTASK_OK)
@@ -2940,6 +3017,7 @@ static mtask_status mtask__map_init(mtask__map *map, const mtask_map_desc *desc,
     map->chunks.ctx = map;
     map->loop.desc = &map->chunks;
     map->loop.keep_going = true;
+    map->loop.eager = 1; /* a chunk is worth a job */
     return MTASK_OK;
 }
 
@@ -3375,6 +3453,8 @@ MTASK_API mtask_status mtask_imap_next(mtask_imap *imap, mtask_item *item, int64
     item->text = "";
     if (status != MTASK_OK)
         return status;
+    if (!mtask__pool_is_here(imap->pool))
+        return MTASK_BROKEN;
     if (chunk != NULL && imap->position == chunk->count) {
         imap->current = NULL;
         imap->returned++;
@@ -3396,6 +3476,7 @@ MTASK_API mtask_status mtask_imap_next(mtask_imap *imap, mtask_item *item, int64
 }
 
 MTASK_API void mtask_imap_close(mtask_imap *imap) {
+    unsigned turn = 0;
     if (imap == NULL)
         return;
     if (mtask__pool_is_here(imap->pool)) {
@@ -3404,7 +3485,8 @@ MTASK_API void mtask_imap_close(mtask_imap *imap) {
         mtask__unlock(&imap->lock);
         (void)mtask_group_cancel(&imap->group);
         (void)mtask__wait_begin(false);
-        (void)mtask__group_sleep(&imap->group, MTASK_FOREVER, MTASK__NOCANCEL);
+        while (mtask__group_sleep(&imap->group, MTASK_FOREVER, MTASK__NOCANCEL) != MTASK_OK)
+            mtask__backoff(&turn);
         mtask__wait_end();
         mtask__imap_hold(imap, false);
     }
@@ -3428,6 +3510,7 @@ typedef struct mtask__pick {
 
 struct mtask_completed {
     mtask_queue ended; /* indices, as they end; has room for all */
+    mtask_word nonce;  /* of the process that waits */
     size_t left;       /* not returned yet */
     size_t tried;      /* up to here a worker has offered its help */
     size_t count;
@@ -3512,6 +3595,7 @@ MTASK_API mtask_status mtask_as_completed(mtask_future *const *futures, size_t c
         return MTASK_NOMEM;
     memset(made, 0, sizeof *made);
     made->count = count;
+    made->nonce = mtask__nonce();
     made->picks = (mtask__pick *)(void *)(made + 1);
     status = mtask__completed_init(made, futures);
     if (status != MTASK_OK) {
@@ -3561,6 +3645,8 @@ MTASK_API mtask_status mtask_completed_next(mtask_completed *completed, mtask_fu
     *future = NULL;
     if (status != MTASK_OK)
         return status;
+    if (completed->nonce != mtask__nonce())
+        return MTASK_BROKEN;
     if (completed->left == 0)
         return MTASK_DONE;
     status = mtask__completed_await(completed, &at, deadline);

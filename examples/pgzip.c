@@ -34,7 +34,7 @@
 #include <zlib.h>
 
 enum {
-    BLOCK = 128 << 10,             /* bytes of text that are packed at a time */
+    BLOCK = 256 << 10,             /* bytes of text that are packed at a time */
     WINDOW = 32 << 10,             /* how far back the format can refer */
     MOST = BLOCK + BLOCK / 8 + 64, /* more than a packed block can take */
     MAX_THREADS = 1024
@@ -476,6 +476,12 @@ static bool put_piece(struct transfer *t, const mtask_item *item) {
     return put(t, piece->text, piece->size) && (!piece->last || check_member(t, piece));
 }
 
+/* Why the pool does not do it. It is broken, and what waits in it cancelled, if make_deflater failed. */
+static const char *explain(mtask_status status) {
+    return status == MTASK_BROKEN || status == MTASK_CANCELED ? "memory exhausted"
+                                                              : mtask_strerror(status);
+}
+
 /* Waits for the next piece, and says why there is none. */
 static mtask_status next_piece(struct transfer *t, mtask_imap *imap, mtask_item *item) {
     int64_t patience = t->progress ? MTASK_MS(100) : MTASK_FOREVER;
@@ -483,7 +489,7 @@ static mtask_status next_piece(struct transfer *t, mtask_imap *imap, mtask_item 
     while ((status = mtask_imap_next(imap, item, patience)) == MTASK_TIMEOUT)
         draw_progress(t);
     if (status != MTASK_OK && status != MTASK_DONE)
-        complain(ERROR, t->from, status == MTASK_FAILED ? item->text : mtask_strerror(status));
+        complain(ERROR, t->from, status == MTASK_FAILED ? item->text : explain(status));
     return status;
 }
 
@@ -500,7 +506,7 @@ static bool put_pieces(struct transfer *t) {
     bool good = true;
     mtask_status status = mtask_pool_imap(pool, &desc, &imap);
     if (status != MTASK_OK) {
-        complain(ERROR, t->from, mtask_strerror(status));
+        complain(ERROR, t->from, explain(status));
         return false;
     }
     while (good && (status = next_piece(t, imap, &item)) == MTASK_OK)

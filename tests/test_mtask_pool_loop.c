@@ -3,8 +3,6 @@
 
 #include "../mtask_pool.h"
 
-#include <stddef.h>
-
 /* ---- helpers ---- */
 
 static mtask_pool *open_pool(unsigned workers) {
@@ -25,16 +23,6 @@ static void run_task(mtask_pool *pool, mtask_fn fn, void *arg) {
     ck_assert_status(mtask_pool_submit(pool, fn, arg, &future), MTASK_OK);
     ck_assert_status(mtask_future_get(future, NULL, MTASK_FOREVER), MTASK_OK);
     mtask_future_release(future);
-}
-
-/* Returns when the word holds at least `value`. */
-static void await_word(const mtask_word *word, mtask_word value) {
-    for (long turn = 0; mtask_word_load(word) < value; turn++) {
-        if (turn < 1000)
-            sched_yield();
-        else
-            testing_pause(1);
-    }
 }
 
 /* A range of indices, and how often each was done. */
@@ -172,59 +160,90 @@ START_TEST(a_loop_needs_a_body) {
 }
 END_TEST
 
-static void meet(size_t begin, size_t end, void *ctx) {
+/* The threads that have run a part of some loop. */
+typedef struct roll {
+    pthread_mutex_t lock;
+    unsigned count;
+    int64_t tids[8];
+} roll;
+
+static void call_the_roll(size_t begin, size_t end, void *ctx) {
+    roll *self = (roll *)ctx;
+    int64_t tid = syscall(SYS_gettid);
+    unsigned i = 0;
     testing_check(end - begin == 1);
-    ck_assert_status(mtask_barrier_wait((mtask_barrier *)ctx, NULL, MTASK_FOREVER), MTASK_OK);
+    testing_check(pthread_mutex_lock(&self->lock) == 0);
+    while (i < self->count && self->tids[i] != tid)
+        i++;
+    testing_check(i < 8);
+    self->tids[i] = tid;
+    self->count = i == self->count ? i + 1 : self->count;
+    testing_check(pthread_mutex_unlock(&self->lock) == 0);
+    testing_pause(1); /* time for the others to come */
 }
 
-static void *loop_and_meet(void *arg) {
-    mtask_barrier barrier;
+/* Loops until all workers have taken part; if one never does, this hangs. */
+static void *loop_until_all_came(void *arg) {
     mtask_pool *pool = (mtask_pool *)arg;
     unsigned workers = mtask_pool_workers(pool);
-    mtask_loop_desc loop = {.end = workers, .grain = 1, .body = meet, .ctx = &barrier};
-    ck_assert_status(mtask_barrier_init(&barrier, workers, NULL, NULL, 0), MTASK_OK);
-    for (int round = 0; round < 20; round++)
+    roll self = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    mtask_loop_desc loop = {.end = 2 * workers, .grain = 1, .body = call_the_roll, .ctx = &self};
+    while (self.count < workers)
         ck_assert_status(mtask_pool_for_ex(pool, &loop, NULL), MTASK_OK);
+    testing_check(self.count == workers); /* and nobody else */
     return arg;
 }
 
 START_TEST(all_workers_take_part) {
     for (unsigned workers = 1; workers <= 6; workers++) {
         mtask_pool *pool = open_pool(workers);
-        (void)loop_and_meet(pool);
-        run_task(pool, loop_and_meet, pool); /* there the caller is one of them */
+        (void)loop_until_all_came(pool);
+        run_task(pool, loop_until_all_came, pool); /* there the caller is one of them */
         end_pool(pool);
     }
 }
 END_TEST
 
-/* One index that is held up, until all the others are done. */
-typedef struct held {
+/* What progress may say: never more than is done, and, before the end, something. */
+typedef struct witness {
     mtask_word progress;
-    mtask_word seen; /* how many had been done by then */
-    size_t index;
-    size_t count;
-} held;
+    mtask_word done;
+    mtask_word steps; /* how often it was seen to be neither nothing nor all */
+    mtask_word count;
+} witness;
 
-static void hold_one(size_t begin, size_t end, void *ctx) {
-    held *self = (held *)ctx;
-    testing_check(end - begin == 1);
-    if (begin != self->index)
-        return;
-    await_word(&self->progress, (mtask_word)self->count - 1);
-    self->seen = mtask_word_load(&self->progress);
+static void watch_progress(size_t begin, size_t end, void *ctx) {
+    witness *self = (witness *)ctx;
+    mtask_word progress = mtask_word_load(&self->progress);
+    testing_check(progress <= mtask_word_load(&self->done));
+    if (progress > 0 && progress < self->count)
+        mtask_word_add(&self->steps, 1);
+    mtask_word_add(&self->done, (mtask_word)(end - begin));
 }
 
 START_TEST(progress_can_be_read_while_it_runs) {
-    mtask_pool *pool = open_pool(2);
-    for (size_t index = 0; index < 40; index += 13) {
-        held self = {0, 0, index, 40};
-        mtask_loop_desc loop = {.end = 40, .grain = 1, .body = hold_one, .ctx = &self};
+    for (unsigned workers = 1; workers <= 3; workers++) {
+        mtask_pool *pool = open_pool(workers);
+        witness self = {0, 0, 0, 100};
+        mtask_loop_desc loop = {.end = 100, .grain = 1, .body = watch_progress, .ctx = &self};
         loop.progress = &self.progress;
         ck_assert_status(mtask_pool_for_ex(pool, &loop, NULL), MTASK_OK);
-        ck_assert_uint_eq(self.seen, 39);
-        ck_assert_uint_eq(self.progress, 40);
+        ck_assert_uint_eq(self.progress, 100);
+        ck_assert_uint_ge(self.steps, 100 - 2 * workers); /* others count a little later */
+        end_pool(pool);
     }
+}
+END_TEST
+
+START_TEST(several_loops_may_count_into_one_word) {
+    mtask_pool *pool = open_pool(2);
+    witness self = {0, 0, 0, 100};
+    mtask_word progress = (mtask_word)-150; /* and wraps around */
+    mtask_loop_desc loop = {.end = 100, .body = watch_progress, .ctx = &self};
+    loop.progress = &progress;
+    for (int i = 0; i < 3; i++)
+        ck_assert_status(mtask_pool_for_ex(pool, &loop, NULL), MTASK_OK);
+    ck_assert_uint_eq(progress, 150);
     end_pool(pool);
 }
 END_TEST
@@ -403,26 +422,28 @@ START_TEST(the_one_that_failed_is_told) {
 }
 END_TEST
 
-/* Two parts that have both begun fail, one after the other. */
+/* Two parts that, if they run side by side, both fail, one after the other. Parts must not wait for
+   each other; here they do, but not for long. */
 typedef struct rivals {
-    mtask_word begun;
     size_t first; /* in time */
+    mtask_event begun[2];
     mtask_event failed;
 } rivals;
 
 static void fail_in_turn(size_t begin, size_t end, void *ctx) {
     rivals *self = (rivals *)ctx;
     testing_check(end == begin + 1);
-    mtask_word_add(&self->begun, 1);
-    await_word(&self->begun, 2);
+    mtask_event_set(&self->begun[begin]);
+    (void)mtask_event_wait(&self->begun[1 - begin], MTASK_MS(20));
     if (begin != self->first)
-        ck_assert_status(mtask_event_wait(&self->failed, MTASK_FOREVER), MTASK_OK);
+        (void)mtask_event_wait(&self->failed, MTASK_MS(20));
     (void)mtask_fail(MTASK_CLOSED, "index %zu", begin);
     mtask_event_set(&self->failed);
 }
 
 static void *loop_with_rivals(void *arg) {
-    for (size_t round = 0; round < 20; round++) {
+    int both = 0;
+    for (size_t round = 0; both < 6; round++) {
         rivals self;
         mtask_outcome outcome;
         mtask_loop_desc loop = {.end = 2, .grain = 1, .body = fail_in_turn, .ctx = &self};
@@ -430,7 +451,8 @@ static void *loop_with_rivals(void *arg) {
         self.first = round % 2;
         ck_assert_status(mtask_pool_for_ex((mtask_pool *)arg, &loop, &outcome), MTASK_FAILED);
         ck_assert_status(outcome.status, MTASK_CLOSED);
-        testing_check(strcmp(outcome.text, "index 0") == 0);
+        testing_check(strcmp(outcome.text, "index 0") == 0 || !mtask_event_is_set(&self.begun[0]));
+        both += mtask_event_is_set(&self.begun[0]) && mtask_event_is_set(&self.begun[1]);
     }
     return arg;
 }
@@ -944,8 +966,8 @@ END_TEST
 TESTING_MAIN("mtask_pool_loop", each_index_is_done_once, a_range_may_lie_at_the_end_of_all_numbers,
              a_loop_is_cut_into_small_parts_by_default, an_empty_range_is_done_at_once,
              a_loop_needs_a_body, all_workers_take_part, progress_can_be_read_while_it_runs,
-             a_loop_works_on_the_default_pool, a_task_may_loop_on_its_own_pool,
-             a_task_may_loop_on_another_pool, loops_may_be_nested,
+             several_loops_may_count_into_one_word, a_loop_works_on_the_default_pool,
+             a_task_may_loop_on_its_own_pool, a_task_may_loop_on_another_pool, loops_may_be_nested,
              loops_may_be_nested_in_turns_on_two_pools, a_closed_pool_runs_no_loop_from_outside,
              a_loop_in_a_terminated_pool_ends, a_failure_leaves_out_the_rest,
              the_one_that_failed_is_told, the_first_failure_is_the_one_of_the_lowest_index,

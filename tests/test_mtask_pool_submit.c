@@ -287,7 +287,7 @@ END_TEST
 
 START_TEST(many_tasks_are_done_once_each) {
     mtask_pool *pool = make_workers(3);
-    long count = testing_scale(60000);
+    long count = testing_scale(15000);
     unsigned char *ran = (unsigned char *)calloc((size_t)count, 1);
     mtask_future **futures = (mtask_future **)malloc((size_t)count * sizeof(mtask_future *));
     ck_assert(ran != NULL && futures != NULL);
@@ -661,8 +661,21 @@ static void race_failed(const mtask_outcome *outcome, void *ctx) {
 }
 
 static void race_ended(mtask_future *future, void *ctx) {
+    race *r = (race *)ctx;
     testing_check(mtask_future_done(future));
-    mtask_word_add(&((race *)ctx)->then, 1);
+    testing_check(mtask_word_load(&r->succeeded) + mtask_word_load(&r->failed) == 1);
+    mtask_word_add(&r->then, 1);
+}
+
+static mtask_future *submit_race(mtask_pool *pool, race *r) {
+    mtask_task_desc task = {.fn = run_race,
+                            .arg = r,
+                            .on_success = race_succeeded,
+                            .on_failure = race_failed,
+                            .ctx = r};
+    mtask_future *future = submit_desc(pool, &task);
+    ck_assert_status(mtask_future_then(future, race_ended, r), MTASK_OK);
+    return future;
 }
 
 /* Either it ran, or it was cancelled; whoever asked was told which. */
@@ -684,15 +697,8 @@ START_TEST(a_task_is_run_or_cancelled_never_both_nor_neither) {
         race races[BATCH] = {{0}};
         mtask_status status[BATCH];
         mtask_future *futures[BATCH];
-        for (int i = 0; i < BATCH; i++) {
-            mtask_task_desc task = {.fn = run_race,
-                                    .arg = &races[i],
-                                    .on_success = race_succeeded,
-                                    .on_failure = race_failed,
-                                    .ctx = &races[i]};
-            futures[i] = submit_desc(pool, &task);
-            ck_assert_status(mtask_future_then(futures[i], race_ended, &races[i]), MTASK_OK);
-        }
+        for (int i = 0; i < BATCH; i++)
+            futures[i] = submit_race(pool, &races[i]);
         testing_dawdle(&random, testing_below(&random, 2) == 0 ? 4000 : 64);
         for (int i = BATCH - 1; i >= 0; i--)
             status[i] = mtask_future_cancel(futures[i]);
@@ -732,18 +738,21 @@ START_TEST(several_threads_may_cancel_while_tasks_are_done) {
     h.seed = testing_seed();
     for (long round = 0; round < testing_scale(40); round++, h.seed++) {
         mtask_pool_stats before = stats_of(pool), after;
-        mtask_word ran = 0, canceled = 0;
+        race races[TASKS] = {{0}};
+        mtask_word canceled = 0;
         testing_crowd crowd;
         for (int i = 0; i < TASKS; i++)
-            futures[i] = submit(pool, count_one, &ran);
+            futures[i] = submit_race(pool, &races[i]);
         testing_crowd_start(&crowd, 3, cancel_at_random, &h);
         testing_crowd_join(&crowd);
         for (int i = 0; i < TASKS; i++) {
-            ck_assert_status(mtask_future_wait(futures[i], MTASK_FOREVER), MTASK_OK);
-            canceled += mtask_future_canceled(futures[i]);
+            bool was = mtask_future_wait(futures[i], MTASK_FOREVER) == MTASK_OK &&
+                       mtask_future_canceled(futures[i]);
+            await_word(&races[i].then, 1); /* it comes last of all */
+            check_race(&races[i], was ? MTASK_OK : MTASK_INVALID);
+            canceled += was;
             mtask_future_release(futures[i]);
         }
-        ck_assert_uint_eq(mtask_word_load(&ran) + canceled, TASKS);
         do /* a worker that was about to begin one counts it a moment later */
             after = stats_of(pool);
         while (after.running > 0);
@@ -751,6 +760,96 @@ START_TEST(several_threads_may_cancel_while_tasks_are_done) {
         ck_assert_uint_eq(after.pending, 0);
     }
     end(pool);
+}
+END_TEST
+
+/* Futures stay valid: what is done with them may come in the middle of the pool's end. */
+START_TEST(tasks_may_be_cancelled_while_the_pool_is_destroyed) {
+    enum { TASKS = 100 };
+    mtask_future *futures[TASKS];
+    hunt h = {.futures = futures, .count = TASKS};
+    h.seed = testing_seed();
+    for (long round = 0; round < testing_scale(150); round++, h.seed++) {
+        mtask_pool *pool = make_workers(2);
+        mtask_word ran = 0, canceled = 0;
+        testing_crowd crowd;
+        for (int i = 0; i < TASKS; i++)
+            futures[i] = submit(pool, count_one, &ran);
+        testing_crowd_start(&crowd, 2, cancel_at_random, &h);
+        if (round % 3 == 0)
+            ck_assert_status(mtask_pool_terminate(pool), MTASK_OK);
+        end(pool);
+        testing_crowd_join(&crowd);
+        for (int i = 0; i < TASKS; i++) {
+            ck_assert(mtask_future_done(futures[i]));
+            canceled += mtask_future_canceled(futures[i]);
+            mtask_future_release(futures[i]);
+        }
+        ck_assert_uint_eq(mtask_word_load(&ran) + canceled, TASKS);
+    }
+}
+END_TEST
+
+/* ---- large backlogs with holes ---- */
+
+/* What waits in a pool of one worker: futures of those that were not cancelled, in order. */
+typedef struct model {
+    mtask_pool *pool;
+    mtask_word clock;
+    int count; /* of tasks, the cancelled ones included */
+    mtask_future *futures[2000];
+    lap laps[2000];
+} model;
+
+/* Submits and cancels at random, and leaves about `left` tasks waiting. */
+static void model_shuffle(model *m, testing_random *random, int left) {
+    int waiting = 0;
+    while (m->count < 2000) {
+        uint64_t victim = testing_below(random, (uint64_t)m->count + 1);
+        if (waiting < left || testing_below(random, 2) == 0) {
+            lap *l = &m->laps[m->count];
+            l->clock = &m->clock;
+            m->futures[m->count++] = submit(m->pool, take_lap, l);
+            waiting++;
+        } else if (victim < (uint64_t)m->count && !mtask_future_done(m->futures[victim])) {
+            ck_assert_status(mtask_future_cancel(m->futures[victim]), MTASK_OK);
+            waiting--;
+        }
+    }
+    ck_assert_uint_eq(stats_of(m->pool).pending, (size_t)waiting);
+}
+
+/* Fails the test unless the others have run, in the order in which they were submitted. */
+static void model_check(model *m) {
+    mtask_word expected = 0;
+    for (int i = 0; i < m->count; i++) {
+        ck_assert(mtask_future_done(m->futures[i]));
+        if (!mtask_future_canceled(m->futures[i]))
+            ck_assert_uint_eq(m->laps[i].start, expected++);
+        mtask_future_release(m->futures[i]);
+    }
+    ck_assert_uint_eq(m->clock, expected);
+}
+
+START_TEST(a_backlog_with_holes_keeps_its_order) {
+    static model m;
+    testing_random random = testing_random_make(testing_seed(), 0);
+    m.pool = make_workers(1);
+    for (int left = 1; left < 2000; left = left * 3 + 1) {
+        mtask_future *last;
+        m.clock = 0;
+        m.count = 0;
+        mtask_event_clear(&gate);
+        mtask_word_store(&at_gate, 0);
+        post(m.pool, wait_at_gate, NULL);
+        await_word(&at_gate, 1);
+        model_shuffle(&m, &random, left);
+        last = submit(m.pool, return_arg, NULL);
+        mtask_event_set(&gate);
+        (void)result(last);
+        model_check(&m);
+    }
+    end(m.pool);
 }
 END_TEST
 
@@ -1352,7 +1451,7 @@ static void pour(testing_member *self) {
 
 START_TEST(a_narrow_backlog_is_never_exceeded) {
     for (size_t backlog = 1; backlog <= 4; backlog++) {
-        flood f = {.each = testing_scale(4000)};
+        flood f = {.each = testing_scale(1200)};
         mtask_pool_desc desc = {.workers = 2, .backlog = backlog};
         testing_crowd crowd;
         f.pool = make(&desc);
@@ -1677,6 +1776,7 @@ TESTING_MAIN(
     tasks_behind_cancelled_ones_keep_their_order, cancel_wakes_those_who_wait_for_the_task,
     terminate_wakes_those_who_wait_for_tasks, a_task_is_run_or_cancelled_never_both_nor_neither,
     several_threads_may_cancel_while_tasks_are_done,
+    tasks_may_be_cancelled_while_the_pool_is_destroyed, a_backlog_with_holes_keeps_its_order,
     callbacks_of_success_run_once_in_order_in_the_worker,
     callbacks_of_failure_run_once_in_order_in_the_worker,
     callbacks_of_cancelling_run_once_in_order_where_it_is_done,

@@ -11,9 +11,9 @@
    top: it sleeps while it waits, but where it submits from outside it takes part.
 
    THE LIMITS. `ideal` is the same work on one thread, without any tasks, divided by the number of
-   workers. For forkjoin_fib that is two plain calls for each task. For forkjoin_fib_1worker, what a
-   task costs more than the calls is ours minus the peer. `2 switches`: what it takes at least to
-   sleep until another thread, asleep too, has been woken and has answered.
+   workers, or of CPUs if these are fewer. For forkjoin_fib that is two plain calls for each task; in
+   forkjoin_fib_1worker, ours minus the peer is what a job costs beside the calls. `2 transfers`: a
+   word goes to another CPU and comes back changed, which is the least for a task and its result.
 
    With more than four CPUs, or if MTASK_BENCH_SCALING is set, build/bench/pool_scaling.tsv receives
    forkjoin_fib and uneven_tasks for 1, 2, 3 ... workers: ours and TBB's. */
@@ -44,6 +44,11 @@ static mtask_pool *open_pool(unsigned workers) {
 
 static void close_pool(mtask_pool *pool) {
     must(mtask_pool_destroy(pool), "destroy");
+}
+
+/* How many workers can run at a time. */
+static unsigned cpus(void) {
+    return work_threads() < mtask_cpu_count() ? work_threads() : mtask_cpu_count();
 }
 
 /* What fn(arg) returns, as a task of the pool. */
@@ -117,7 +122,7 @@ static double fib_calls(void) {
 }
 
 static double fib_calls_shared(void) {
-    return fib_calls() / work_threads();
+    return fib_calls() / cpus();
 }
 
 static void note_steals(void) {
@@ -192,32 +197,60 @@ static double future_roundtrip(void) {
     return lasted / ROUNDTRIPS / 1000;
 }
 
-/* Two threads that sleep in turns, each woken by the other: the limit of future_roundtrip. */
+/* Two threads that answer each other: what is at least to be done for a task and its result. Those
+   that spin hand a cache line over and back, which is the limit; those that sleep are woken, too. */
 static mtask_word turn;
 
-static void take_turns(mtask_word mine) {
+static void take_turns(mtask_word mine, bool sleep) {
     for (int i = 0; i < ROUNDTRIPS; i++) {
         while (mtask_word_load(&turn) != mine)
-            mtask_word_wait(&turn, 1 - mine, MTASK_FOREVER, 0);
+            if (sleep)
+                mtask_word_wait(&turn, 1 - mine, MTASK_FOREVER, 0);
         mtask_word_store(&turn, 1 - mine);
-        mtask_word_wake(&turn, 1, 0);
+        if (sleep)
+            mtask_word_wake(&turn, 1, 0);
     }
 }
 
-static void *answer(void *arg) {
-    take_turns(1);
+static void *answer_spinning(void *arg) {
+    take_turns(1, false);
+    return arg;
+}
+static void *answer_sleeping(void *arg) {
+    take_turns(1, true);
     return arg;
 }
 
-static double two_switches(void) {
+/* us for a question and its answer. */
+static double ask(mtask_fn answer, bool sleep) {
     mtask_thread thread = {0};
     turn = 0;
     must(mtask_thread_start(&thread, answer, NULL), "thread");
     double start = bench_now_ns();
-    take_turns(0);
+    take_turns(0, sleep);
     double lasted = bench_now_ns() - start;
     must(mtask_thread_join(&thread, NULL, MTASK_FOREVER), "join");
     return lasted / ROUNDTRIPS / 1000;
+}
+
+static double two_transfers(void) {
+    return mtask_cpu_count() > 1 ? ask(answer_spinning, false) : (double)NAN;
+}
+static double two_switches(void) {
+    return ask(answer_sleeping, true);
+}
+
+/* The median of some runs. */
+static double median_of(double (*run)(void)) {
+    double figures[5];
+    for (size_t i = 0; i < BENCH_LENGTH(figures); i++)
+        figures[i] = run();
+    return bench_summarize(figures, (int)BENCH_LENGTH(figures)).median;
+}
+
+static void note_switches(void) {
+    printf("    two threads that sleep and wake each other need %.2f us for the same\n",
+           median_of(two_switches));
 }
 
 /* ---- loops ---- */
@@ -243,21 +276,20 @@ typedef struct loop {
     void (*body)(size_t begin, size_t end, void *ctx);
     size_t end;
     int repeats;
-    double alone; /* ns, of its latest run */
     uint64_t sum;
 } loop;
 
-static loop mandel = {mandel_rows, MANDEL_ROWS, MANDEL_REPEATS, 0, 0};
-static loop uneven = {uneven_range, UNEVEN_TASKS, UNEVEN_REPEATS, 0, 0};
+static loop mandel = {mandel_rows, MANDEL_ROWS, MANDEL_REPEATS, 0};
+static loop uneven = {uneven_range, UNEVEN_TASKS, UNEVEN_REPEATS, 0};
 
-/* Seconds for the loop if all workers shared it and nothing else were to be done. */
-static double loop_ideal(loop *which, unsigned workers) {
+/* Seconds for the loop if `threads` shared it and nothing else were to be done. */
+static double loop_ideal(loop *which, unsigned threads) {
     work_make_costs(costs);
     double start = bench_now_ns();
     which->body(0, which->end, NULL);
-    which->alone = bench_now_ns() - start;
+    double lasted = bench_now_ns() - start;
     which->sum = work_sum(values, which->end);
-    return which->alone / workers / 1e9;
+    return lasted / threads / 1e9;
 }
 
 static double loop_with(loop *which, unsigned workers) {
@@ -279,13 +311,13 @@ static double parallel_for(void) {
     return loop_with(&mandel, work_threads());
 }
 static double parallel_for_ideal(void) {
-    return loop_ideal(&mandel, work_threads());
+    return loop_ideal(&mandel, cpus());
 }
 static double uneven_tasks(void) {
     return loop_with(&uneven, work_threads());
 }
 static double uneven_ideal(void) {
-    return loop_ideal(&uneven, work_threads());
+    return loop_ideal(&uneven, cpus());
 }
 
 /* ---- map ---- */
@@ -485,7 +517,7 @@ static const bench_case cases[] = {
     {"submit_future", "ns", OURS(submit_future), JAVA("submit_future"), NO_LIMIT, 0, 0, NULL},
     {"submit_future", "ns", OURS(submit_future), PYTHON("submit_future"), NO_LIMIT, 0, 5, NULL},
     {"future_roundtrip", "us", OURS(future_roundtrip), JAVA("future_roundtrip"),
-     FROM("2 switches", two_switches), 0.8, 0, NULL},
+     FROM("2 transfers", two_transfers), 0.8, 0, note_switches},
     {"future_roundtrip", "us", OURS(future_roundtrip), PYTHON("future_roundtrip"), NO_LIMIT, 0, 5,
      NULL},
     {"parallel_for", "s", OURS(parallel_for), OPENMP(openmp, "parallel_for"),
