@@ -1500,6 +1500,8 @@ typedef struct mtask__future_kind {
                                                      not started, and cancels it; NULL: only that */
     bool (*is_lost)(
         const mtask_future *future); /* a forked child asks: can it never end? NULL: no */
+    void (*ended)(
+        mtask_future *future); /* called when it has, before the callbacks; NULL: nothing */
 } mtask__future_kind;
 
 /* Makes a pending future in memory that is there. */
@@ -1509,7 +1511,11 @@ MTASK_API void mtask__future_init(mtask_future *future, mtask_word references);
 MTASK_API mtask_status mtask__future_finish(mtask_future *future, mtask_status status, void *value,
                                             const char *text);
 
-/* Cancels it, as mtask_future_cancel where there is nothing more to do. */
+/* The outcome of a future that has ended: as mtask_future_get, but nobody takes the value. */
+MTASK_API mtask_status mtask__future_outcome(const mtask_future *future, mtask_outcome *outcome);
+
+/* Cancels it, as mtask_future_cancel where there is nothing more to do; but if it was cancelled
+   before: MTASK_CANCELED. */
 MTASK_API mtask_status mtask__future_cancel(mtask_future *future);
 
 /* Waits for its end, whatever the host of the task may think. `flags`: 0 or MTASK__NOCANCEL. */
@@ -3310,6 +3316,8 @@ static void mtask__future_announce(mtask_future *future, mtask_word word, bool f
     mtask__callback *next;
     if ((word & MTASK__FUTURE_WAITERS) != 0)
         mtask__wake(&future->word, INT_MAX, 0);
+    if (future->kind != NULL && future->kind->ended != NULL)
+        future->kind->ended(future);
     if ((word & MTASK__FUTURE_LINKED) == 0)
         return;
     mtask__lock(&future->lock);
@@ -3379,13 +3387,16 @@ MTASK_API mtask_status mtask__future_cancel(mtask_future *future) {
         mtask__future_move(future, 1u << MTASK__FUTURE_PENDING, MTASK__FUTURE_CANCELED, &word);
     if (status == MTASK_OK)
         mtask__future_announce(future, word, false);
-    return status == MTASK_CANCELED ? MTASK_OK : status;
+    return status;
 }
 
 MTASK_API mtask_status mtask_future_cancel(mtask_future *future) {
+    mtask_status status;
     if (future->kind != NULL && future->kind->cancel != NULL)
-        return future->kind->cancel(future);
-    return mtask__future_cancel(future);
+        status = future->kind->cancel(future);
+    else
+        status = mtask__future_cancel(future);
+    return status == MTASK_CANCELED ? MTASK_OK : status;
 }
 
 /* Looks for a moment whether a future ends that is soon to end: two sleeping threads that hand short
@@ -3436,8 +3447,7 @@ static mtask_status mtask__future_await(mtask_future *future, int64_t deadline) 
     return status;
 }
 
-/* The outcome of a future that has ended. */
-static mtask_status mtask__future_outcome(const mtask_future *future, mtask_outcome *outcome) {
+MTASK_API mtask_status mtask__future_outcome(const mtask_future *future, mtask_outcome *outcome) {
     bool canceled =
         (mtask__load(&future->word, ACQUIRE) & MTASK__FUTURE_STATE) == MTASK__FUTURE_CANCELED;
     mtask_status status = canceled ? MTASK_CANCELED : future->status;
@@ -3751,7 +3761,7 @@ static void mtask__thread_free(mtask_future *future) {
     MTASK_FREE(future); /* the first member of its block */
 }
 
-static const mtask__future_kind mtask__thread_kind = {mtask__thread_free, NULL, NULL};
+static const mtask__future_kind mtask__thread_kind = {mtask__thread_free, NULL, NULL, NULL};
 
 /* Runs in the new thread. */
 static void mtask__thread_main(mtask__thread *block) {

@@ -90,25 +90,25 @@ typedef struct mtask_pool mtask_pool;
 /* How to make a pool. Zero, or NULL, means the default. */
 typedef struct mtask_pool_desc {
     unsigned workers; /* threads, at most 1024 (default: mtask_cpu_count) */
-    unsigned spare;   /* threads more, at most 1024, that stand in for workers that wait; they
-                              end when they are not needed (default: 64) */
+    unsigned spare; /* more threads, at most 1024, that stand in for workers that wait, and end when
+                         they are not needed (default: 64) */
     const char *name; /* the threads are called NAME-0, NAME-1 ... (default: "Pool-N") */
-    mtask_fn init;    /* runs first in each thread, with `ctx`; if it fails, the pool is broken:
-                              what waits fails with MTASK_BROKEN and the text of its failure
-                              (default: none) */
-    void (*deinit)(
-        void *ctx); /* runs last in each thread whose init did not fail (default: none) */
-    void *ctx;      /* for these two (default: NULL) */
-    size_t backlog; /* most tasks that wait to be started (default: no limit) */
-    bool reject;    /* mtask_pool_submit and _post answer MTASK_FULL if the backlog is full
-                              (default: they wait) */
-    const unsigned
-        *cpus;         /* numbers of the CPUs that the threads may use (default: the creator's) */
-    size_t cpu_count;  /* how many of them */
-    bool pin;          /* worker i runs on cpus[i % cpu_count] alone (default: on all of them) */
-    size_t stack_size; /* of a thread, in bytes (default: the system's) */
-    size_t jobs;       /* most jobs that a worker has spawned and not synced; what goes beyond
-                              is run in place; at most 2^24 (default: 4096) */
+    /* Runs first in each thread, with `ctx`. If it fails, the pool is broken: what waits fails with
+       MTASK_BROKEN and the text of its failure (default: none). */
+    mtask_fn init;
+    /* Runs last in each thread whose init did not fail (default: none). */
+    void (*deinit)(void *ctx);
+    void *ctx;            /* for these two (default: NULL) */
+    size_t backlog;       /* most tasks that wait to be started (default: no limit) */
+    bool reject;          /* mtask_pool_submit and _post answer MTASK_FULL if the backlog is full
+                             (default: they wait) */
+    const unsigned *cpus; /* numbers of the CPUs that the threads use (default: the creator's) */
+    size_t cpu_count;     /* how many of them */
+    bool pin;             /* worker i runs on cpus[i % cpu_count] alone; needs `cpus` (default: on
+                             all of them) */
+    size_t stack_size;    /* of a thread, in bytes (default: the system's) */
+    size_t jobs;          /* most jobs that a worker has spawned and not synced; what goes beyond is
+                             run in place; at most 2^24 (default: 4096) */
 } mtask_pool_desc;
 
 /* Starts a pool as the description says (NULL: all default). Its threads are daemons: they do not
@@ -191,16 +191,17 @@ struct mtask_group;
 
 /* A task with all that can be said about it. */
 typedef struct mtask_task_desc {
-    mtask_fn fn;                     /* what to run (required) */
-    void *arg;                       /* with what (default: NULL) */
-    struct mtask_group *group;       /* to which it belongs; of the same pool (default: none) */
-    void (*free_value)(void *value); /* frees a value that nobody took from the future, and the
-                                          values of tasks without a future (default: none) */
-    void (*on_success)(void *value, void *ctx); /* runs when it has succeeded, in the worker, before
-                                          later callbacks of mtask_future_then (default: none) */
-    void (*on_failure)(const mtask_outcome *outcome, void *ctx); /* runs when it has failed, in the
-                                          worker, or was cancelled, where that was done */
-    void *ctx;                                                   /* for these two */
+    mtask_fn fn;               /* what to run (required) */
+    void *arg;                 /* with what (default: NULL) */
+    struct mtask_group *group; /* to which it belongs; of the same pool (default: none) */
+    /* Frees a value that nobody took from the future, or that has no future (default: none). */
+    void (*free_value)(void *value);
+    /* Runs in the worker when the task has succeeded, before its future ends (default: none). */
+    void (*on_success)(void *value, void *ctx);
+    /* Runs likewise when it has failed; or, when it was cancelled or its pool broke before it
+       started, where that happened, before the callbacks of mtask_future_then (default: none). */
+    void (*on_failure)(const mtask_outcome *outcome, void *ctx);
+    void *ctx; /* for these two */
 } mtask_task_desc;
 
 /* Submits a task as the description says; `future` may be NULL. Waits for room in the backlog at
@@ -292,15 +293,16 @@ MTASK__INLINE mtask_status mtask_job_sync(mtask_job *job, void **value);
    mtask_fail; then parts not begun yet are left out. */
 typedef struct mtask_loop_desc {
     size_t begin; /* (default: 0) */
-    size_t end;
-    size_t grain; /* most indices for one call of the body (default: an 64th of each worker's
-                             share, at least 1) */
-    void (*body)(size_t begin, size_t end, void *ctx); /* of mtask_pool_for_ex */
-    void (*fold)(size_t begin, size_t end, void *into,
-                 void *ctx);                                   /* of mtask_pool_reduce: adds what
-                             these indices give to *into */
-    void (*combine)(void *into, const void *later, void *ctx); /* of mtask_pool_reduce: adds *later,
-                             of the indices behind those of *into, to *into; must be associative */
+    size_t end;   /* not below `begin` */
+    size_t
+        grain; /* most indices for one call (default: a 64th of each worker's share, at least 1) */
+    /* Of mtask_pool_for_ex: does it. */
+    void (*body)(size_t begin, size_t end, void *ctx);
+    /* Of mtask_pool_reduce: adds what these indices give to *into. */
+    void (*fold)(size_t begin, size_t end, void *into, void *ctx);
+    /* Of mtask_pool_reduce: adds *later, of the indices behind those of *into, to *into. Must be
+       associative. */
+    void (*combine)(void *into, const void *later, void *ctx);
     const void *identity; /* of mtask_pool_reduce: what every part begins with */
     size_t size;          /* of mtask_pool_reduce: bytes of a result */
     void *ctx;            /* handed to these (default: NULL) */
@@ -308,9 +310,10 @@ typedef struct mtask_loop_desc {
                              mtask_word_load while the loop runs (default: NULL) */
 } mtask_loop_desc;
 
-/* Runs the body for all indices, in parts that must not wait for each other, on the workers of the pool (in a worker of it, also on
-   the caller's). Blocks until all is done. MTASK_OK; MTASK_FAILED: `outcome` (NULL allowed) tells
-   the first failure, by index; MTASK_INVALID, MTASK_NOMEM, and as mtask_pool_submit. */
+/* Runs the body for all indices, in parts, on the workers of the pool; in a worker of it, also on
+   the caller's. The parts must not wait for each other. Blocks until all is done. MTASK_OK;
+   MTASK_FAILED: `outcome` (NULL allowed) tells the first failure, by index, of the parts that ran;
+   MTASK_INVALID, MTASK_NOMEM, and as mtask_pool_submit. */
 MTASK_API mtask_status mtask_pool_for_ex(mtask_pool *pool, const mtask_loop_desc *desc,
                                          mtask_outcome *outcome);
 
@@ -566,6 +569,7 @@ typedef struct mtask__work {
     void (*on_failure)(const mtask_outcome *outcome, void *ctx);
     void *ctx;
     mtask_word nonce; /* of the process in which it runs */
+    bool told;        /* one of the two has been called, or will be */
 } mtask__work;
 
 /* A task in the backlog. */
@@ -1076,8 +1080,27 @@ static bool mtask__work_is_lost(const mtask_future *future) {
 
 static mtask_status mtask__work_cancel(mtask_future *future);
 
+/* Tells those who asked for it how a task ended. A worker does so before the future ends. */
+static void mtask__work_tell(mtask__work *work, const mtask_outcome *outcome) {
+    work->told = true;
+    if (outcome->status == MTASK_OK && work->on_success != NULL)
+        work->on_success(outcome->value, work->ctx);
+    if (outcome->status != MTASK_OK && work->on_failure != NULL)
+        work->on_failure(outcome, work->ctx);
+}
+
+/* It has ended without having run. */
+static void mtask__work_ended(mtask_future *future) {
+    mtask__work *work = mtask__work_of(future);
+    mtask_outcome outcome;
+    if (work->told)
+        return;
+    (void)mtask__future_outcome(future, &outcome);
+    mtask__work_tell(work, &outcome);
+}
+
 static const mtask__future_kind mtask__work_kind = {mtask__work_free, mtask__work_cancel,
-                                                    mtask__work_is_lost};
+                                                    mtask__work_is_lost, mtask__work_ended};
 
 /* A task's end: under the lock, once its future has ended. */
 static void mtask__pool_account(mtask_pool *pool, mtask_group *group, bool canceled,
@@ -1094,17 +1117,12 @@ static void mtask__pool_account(mtask_pool *pool, mtask_group *group, bool cance
 
 /* Ends a task that was taken and will not run: cancelled, or (`why`) failed. */
 static void mtask__pool_discard(mtask_pool *pool, mtask__work *work, const mtask_outcome *why) {
-    mtask_outcome outcome;
     mtask__news news;
     memset(&news, 0, sizeof news);
-    memset(&outcome, 0, sizeof outcome);
-    outcome.status = MTASK_CANCELED;
-    if (work->on_failure != NULL)
-        work->on_failure(why != NULL ? why : &outcome, work->ctx);
-    if (why != NULL)
-        (void)mtask__future_finish(&work->future, why->status, NULL, why->text);
-    else
+    if (why == NULL)
         (void)mtask__future_cancel(&work->future);
+    else
+        (void)mtask__future_finish(&work->future, why->status, NULL, why->text);
     mtask__lock(&pool->lock);
     if (why != NULL && work->group != NULL)
         (void)mtask__group_fail(work->group, why);
@@ -1988,16 +2006,6 @@ static void mtask__worker_after(mtask__worker *worker, const mtask__entry *entry
     mtask__pool_unlock(worker->pool, &news);
 }
 
-/* Tells those who asked for it how a task ended. */
-static void mtask__work_end(mtask__work *work, const mtask_outcome *outcome) {
-    if (outcome->status == MTASK_OK && work->on_success != NULL)
-        work->on_success(outcome->value, work->ctx);
-    if (outcome->status != MTASK_OK && work->on_failure != NULL)
-        work->on_failure(outcome, work->ctx);
-    (void)mtask__future_finish(&work->future, outcome->status, outcome->value, outcome->text);
-    mtask_future_release(&work->future);
-}
-
 static void mtask__worker_count(mtask__worker *worker, bool failed) {
     mtask__store(&worker->tasks, worker->tasks + 1, RELAXED); /* only statistics read it */
     if (failed)
@@ -2018,11 +2026,6 @@ static void mtask__worker_fail(mtask__worker *worker, mtask_group *group,
 
 /* What was taken was cancelled at the last moment. */
 static void mtask__worker_skip(mtask__worker *worker, mtask__work *work) {
-    mtask_outcome outcome;
-    memset(&outcome, 0, sizeof outcome);
-    outcome.status = MTASK_CANCELED;
-    if (work->on_failure != NULL)
-        work->on_failure(&outcome, work->ctx);
     mtask__lock(&worker->pool->lock);
     worker->pool->canceled++;
     if (work->group != NULL)
@@ -2055,8 +2058,11 @@ static void mtask__worker_run(mtask__worker *worker, mtask__frame *frame,
     mtask__worker_count(worker, outcome.status != MTASK_OK);
     if (outcome.status != MTASK_OK && entry->group != NULL)
         mtask__worker_fail(worker, entry->group, &outcome);
-    if (work != NULL)
-        mtask__work_end(work, &outcome);
+    if (work != NULL) {
+        mtask__work_tell(work, &outcome);
+        (void)mtask__future_finish(&work->future, outcome.status, outcome.value, outcome.text);
+        mtask_future_release(&work->future);
+    }
 }
 
 /* ---- >>idle: to search, to sleep, to be woken ---- */

@@ -1045,23 +1045,26 @@ static void *spawn_and_wait(void *arg) {
     return NULL;
 }
 
+/* Runs a spawner in a pool of its own. */
+static void run_spawner(unsigned workers, mtask_fn fn) {
+    mtask_pool_desc desc = {.workers = workers};
+    spawner self = {.random = testing_random_make(testing_seed(), workers)};
+    mtask_pool *pool;
+    mtask_future *future = NULL;
+    mtask_pool_stats stats;
+    self.rounds = testing_scale(20000);
+    ck_assert_status(mtask_pool_create(&pool, &desc), MTASK_OK);
+    ck_assert_status(mtask_pool_submit(pool, fn, &self, &future), MTASK_OK);
+    ck_assert_status(mtask_future_get(future, NULL, MTASK_FOREVER), MTASK_OK);
+    mtask_future_release(future);
+    ck_assert_status(mtask_pool_get_stats(pool, &stats, NULL, 0), MTASK_OK);
+    ck_assert_uint_gt(stats.stolen, 0);
+    ck_assert_status(mtask_pool_destroy(pool), MTASK_OK);
+}
+
 START_TEST(no_spawn_goes_unseen) {
-    uint64_t seed = testing_seed();
-    for (unsigned workers = 2; workers <= 4; workers++) {
-        mtask_pool_desc desc = {.workers = workers};
-        spawner self = {.random = testing_random_make(seed, workers)};
-        mtask_pool *pool;
-        mtask_future *future = NULL;
-        mtask_pool_stats stats;
-        self.rounds = testing_scale(20000);
-        ck_assert_status(mtask_pool_create(&pool, &desc), MTASK_OK);
-        ck_assert_status(mtask_pool_submit(pool, spawn_and_wait, &self, &future), MTASK_OK);
-        ck_assert_status(mtask_future_get(future, NULL, MTASK_FOREVER), MTASK_OK);
-        mtask_future_release(future);
-        ck_assert_status(mtask_pool_get_stats(pool, &stats, NULL, 0), MTASK_OK);
-        ck_assert_uint_gt(stats.stolen, 0);
-        ck_assert_status(mtask_pool_destroy(pool), MTASK_OK);
-    }
+    for (unsigned workers = 2; workers <= 4; workers++)
+        run_spawner(workers, spawn_and_wait);
 }
 END_TEST
 
@@ -1096,16 +1099,75 @@ static void *spawn_beside_tasks(void *arg) {
 }
 
 START_TEST(who_becomes_idle_finds_jobs_that_were_spawned_before) {
-    spawner self = {.random = testing_random_make(testing_seed(), 0)};
-    mtask_pool_desc desc = {.workers = 2};
-    mtask_pool *pool;
-    mtask_future *future = NULL;
-    self.rounds = testing_scale(20000);
-    ck_assert_status(mtask_pool_create(&pool, &desc), MTASK_OK);
-    ck_assert_status(mtask_pool_submit(pool, spawn_beside_tasks, &self, &future), MTASK_OK);
-    ck_assert_status(mtask_future_get(future, NULL, MTASK_FOREVER), MTASK_OK);
-    mtask_future_release(future);
-    ck_assert_status(mtask_pool_destroy(pool), MTASK_OK);
+    run_spawner(2, spawn_beside_tasks);
+}
+END_TEST
+
+/* A worker that looks for jobs finds a task instead, which keeps it until the next job has begun: a
+   third one, which sleeps, has to hear of that job, though the second one looked when it was told of
+   jobs last. */
+static void *keep_a_worker(void *arg) {
+    ck_assert_status(mtask_event_wait((mtask_event *)arg, MTASK_FOREVER), MTASK_OK);
+    return arg;
+}
+
+static void *spawn_behind_a_task(void *arg) {
+    spawner *self = (spawner *)arg;
+    int64_t start = mtask_now();
+    for (long i = 0; i < self->rounds && mtask_now() - start < MTASK_MS(300); i++) {
+        mtask_job job;
+        mtask_future *kept = NULL;
+        mtask_event_clear(&self->began);
+        ck_assert_status(mtask_job_spawn(&job, return_arg, NULL), MTASK_OK);
+        ck_assert_status(mtask_job_sync(&job, NULL), MTASK_OK);
+        ck_assert_status(
+            mtask_pool_submit(mtask_pool_current(), keep_a_worker, &self->began, &kept), MTASK_OK);
+        testing_dawdle(&self->random, 40000);
+        ck_assert_status(mtask_job_spawn(&job, begin, &self->began), MTASK_OK);
+        ck_assert_status(mtask_event_wait(&self->began, MTASK_FOREVER), MTASK_OK);
+        ck_assert_status(mtask_job_sync(&job, NULL), MTASK_OK);
+        ck_assert_status(mtask_future_wait(kept, MTASK_FOREVER), MTASK_OK);
+        mtask_future_release(kept);
+        testing_dawdle(&self->random, 40000);
+    }
+    return NULL;
+}
+
+START_TEST(a_sleeper_hears_of_jobs_when_the_searcher_has_found_a_task) {
+    run_spawner(3, spawn_behind_a_task);
+}
+END_TEST
+
+/* The owner comes back for its job at the very moment at which another worker takes it. */
+static void *count_up(void *arg) {
+    (void)ADD((uint32_t *)arg, 1);
+    return arg;
+}
+
+static void *spawn_and_come_back(void *arg) {
+    spawner *self = (spawner *)arg;
+    int64_t start = mtask_now();
+    for (long i = 0; i < self->rounds && mtask_now() - start < MTASK_MS(300); i++) {
+        mtask_job jobs[3];
+        uint32_t counts[3] = {0, 0, 0};
+        int count = 1 + (int)testing_below(&self->random, 3);
+        for (int j = 0; j < count; j++)
+            ck_assert_status(mtask_job_spawn(&jobs[j], count_up, &counts[j]), MTASK_OK);
+        testing_dawdle(&self->random, i % 2 == 0 ? 300 : 6000);
+        for (int j = count - 1; j >= 0; j--) {
+            ck_assert_status(mtask_job_sync(&jobs[j], NULL), MTASK_OK);
+            testing_check(READ(&counts[j]) == 1);
+        }
+        testing_dawdle(&self->random, i % 3 == 0 ? 6000 : 100);
+        for (int j = 0; j < count; j++)
+            testing_check(READ(&counts[j]) == 1);
+    }
+    return NULL;
+}
+
+START_TEST(a_job_is_done_once_whoever_comes_first) {
+    for (unsigned workers = 2; workers <= 3; workers++)
+        run_spawner(workers, spawn_and_come_back);
 }
 END_TEST
 
@@ -1210,4 +1272,6 @@ TESTING_MAIN("pool_stress", tasks_run_once, tasks_run_once_or_are_cancelled,
              maps_and_loops_mix_with_tasks, everything_at_once,
              random_trees_of_jobs_give_what_a_serial_run_gives, no_submit_goes_unseen,
              no_spawn_goes_unseen, who_becomes_idle_finds_jobs_that_were_spawned_before,
-             pools_come_and_go, destroy_waits_for_those_who_join)
+             a_sleeper_hears_of_jobs_when_the_searcher_has_found_a_task,
+             a_job_is_done_once_whoever_comes_first, pools_come_and_go,
+             destroy_waits_for_those_who_join)
