@@ -1501,7 +1501,7 @@ typedef struct mtask__future_kind {
     bool (*is_lost)(
         const mtask_future *future); /* a forked child asks: can it never end? NULL: no */
     void (*ended)(
-        mtask_future *future); /* called when it has, before the callbacks; NULL: nothing */
+        mtask_future *future); /* called when a LINKED one has, before the callbacks; NULL */
 } mtask__future_kind;
 
 /* Makes a pending future in memory that is there. */
@@ -3316,10 +3316,10 @@ static void mtask__future_announce(mtask_future *future, mtask_word word, bool f
     mtask__callback *next;
     if ((word & MTASK__FUTURE_WAITERS) != 0)
         mtask__wake(&future->word, INT_MAX, 0);
+    if ((word & MTASK__FUTURE_LINKED) == 0)
+        return; /* then it may be gone already */
     if (future->kind != NULL && future->kind->ended != NULL)
         future->kind->ended(future);
-    if ((word & MTASK__FUTURE_LINKED) == 0)
-        return;
     mtask__lock(&future->lock);
     while (future->listeners != NULL) {
         mtask__listener *listener = future->listeners;
@@ -3557,22 +3557,29 @@ MTASK_API void mtask__future_unlisten(mtask_future *future, mtask__listener *lis
     mtask__unlock(&future->lock);
 }
 
-/* Waits for a signal that the futures fire; a host may run some of them. */
+/* The host of the calling task lets nobody wait any more: it may run some of the futures. */
+static mtask_status mtask__futures_help(mtask__host *host, mtask_future *const *futures,
+                                        size_t count, mtask__signal *signal) {
+    mtask_status status = MTASK_DEADLOCK;
+    for (size_t i = 0; i < count && status != MTASK_OK; i++)
+        if (host->help(host, futures[i]) && mtask__signal_wait(signal, 0) == MTASK_OK)
+            status = MTASK_OK;
+    return status;
+}
+
+/* Waits for a signal that the futures fire. */
 static mtask_status mtask__futures_sleep(mtask_future *const *futures, size_t count,
                                          mtask__signal *signal, int64_t deadline) {
     mtask__host *host = mtask__me()->task->host;
     mtask_status status = mtask__signal_wait(signal, 0);
-    for (size_t i = 0; i < count && status != MTASK_OK; i++) {
+    for (size_t i = 0; i < count && status != MTASK_OK; i++)
         if (mtask__future_is_lost(futures[i]))
             return MTASK_BROKEN;
-        if (host != NULL && deadline == MTASK_FOREVER && host->help(host, futures[i]))
-            status = mtask__signal_wait(signal, 0);
-    }
     if (status == MTASK_OK || host == NULL || deadline == 0)
         return status == MTASK_OK ? status : mtask__signal_wait(signal, deadline);
     status = host->enter(host, NULL, deadline == MTASK_FOREVER);
-    if (status != MTASK_OK)
-        return status;
+    if (status == MTASK_DEADLOCK)
+        return mtask__futures_help(host, futures, count, signal);
     status = mtask__signal_wait(signal, deadline);
     host->leave(host);
     return status;

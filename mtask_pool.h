@@ -40,13 +40,15 @@
    WHAT HOLDS FOR ALL POOLS
      - Tasks start in the order in which they were submitted. Idle workers sleep: no CPU.
      - A task may submit tasks to its own pool and wait for them, with any number of workers. A
-       worker that waits for a future without a time-out runs that task itself if nobody has started
-       it; otherwise it blocks, and if there is work the pool starts another thread in its place, up
-       to `spare` of them. It never runs unrelated tasks meanwhile, so a task may hold a lock while
-       it waits. Tasks that wait for each other's futures in a circle get MTASK_DEADLOCK instead of a
-       hang, and so does the wait that would leave the pool with no thread at all to go on.
-     - This holds for waits for futures, groups, maps and iterators. A task that blocks elsewhere
-       (a lock, a queue, a read) simply occupies its worker.
+       worker that waits without a time-out for a future (or several, for all of them), a group, a map
+       or an imap runs what it waits for itself, if nobody has started it; otherwise it blocks, and if
+       there is work the pool starts another thread in its place, up to `spare` of them. It never runs
+       unrelated tasks meanwhile, so a task may hold a lock while it waits. Tasks that wait for each
+       other's futures in a circle get MTASK_DEADLOCK instead of a hang, and so does the wait that
+       would leave the pool with no thread at all to go on.
+     - A wait for the first of several (mtask_futures_wait, mtask_as_completed) always blocks: so hold
+       no lock there that tasks of the pool need.
+     - A task that blocks elsewhere (a lock, a queue, a read) simply occupies its worker.
      - NULL for a pool means the default pool, made on first use: mtask_pool_default.
      - Any thread may call any function at any time, except that mtask_pool_destroy comes last.
      - After fork() the pools of the parent answer MTASK_BROKEN in the child, and so do waits for
@@ -58,7 +60,7 @@
 
    CONTENTS: grep for the tag.
      >>pool  >>submit  >>group  >>job  >>loop  >>map  >>imap  >>completed
-     implementation: >>pool-state  >>deque  >>backlog  >>idle  >>work  >>wait-graph  >>worker
+     implementation: >>pool-state  >>news  >>deque  >>backlog  >>idle  >>work  >>wait-graph  >>worker
      >>pool-end  and the same again
      platforms: >>linux-barrier  >>posix-barrier
 
@@ -371,8 +373,8 @@ typedef struct mtask_imap_desc {
     mtask_item_fn fn;     /* required */
     mtask_input_fn input; /* required */
     void *ctx;            /* handed to both (default: NULL) */
-    size_t in_size;       /* bytes of an input; buffers are aligned to 64, zeroed at first, and
-                             reused as they are */
+    size_t in_size;       /* bytes of an input; buffers are aligned to 64, and reused as they
+                             are */
     size_t out_size;      /* bytes of a result */
     size_t chunk;         /* items that a worker takes at a time (default: 1) */
     size_t ahead;         /* most items that are pulled and not yet returned, rounded up to whole
@@ -403,10 +405,12 @@ MTASK_API mtask_status mtask_pool_imap_unordered(mtask_pool *pool, const mtask_i
 /* Blocks until the next result is there, at most `timeout` nanoseconds. MTASK_OK; MTASK_FAILED: this
    item failed (item->status, text), or, if item->out is NULL, the input did; the rest goes on.
    MTASK_DONE: there are no more. MTASK_TIMEOUT: try again. MTASK_DEADLOCK, MTASK_CANCELED (the
-   calling coroutine, or the pool was terminated), MTASK_INVALID (negative), MTASK_SYSTEM. */
+   calling coroutine, or the pool was terminated), MTASK_BROKEN (an init failed: item->text says why;
+   or after fork), MTASK_INVALID (negative), MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_imap_next(mtask_imap *imap, mtask_item *item, int64_t timeout);
 
-/* Ends it, wherever it is: blocks until what runs has ended, and frees it. NULL is allowed. */
+/* Ends it, wherever it is: blocks until what runs has ended, and frees it. Before the pool is
+   destroyed. NULL is allowed. */
 MTASK_API void mtask_imap_close(mtask_imap *imap);
 
 /* ---- >>completed: as_completed ---- */
@@ -613,7 +617,6 @@ typedef struct mtask__worker {
     mtask_word wake;  /* counts what may interest the worker while it sleeps in a sync */
     struct mtask__worker *followers; /* who sleeps until this worker offers jobs; guarded by the */
     struct mtask__worker *next_follower; /* deque's lock (that of the worker they follow) */
-    bool follows;
     mtask_future *awaits; /* what its uppermost task waits for, without a time-out; guarded by
                              mtask__pools.lock */
     uint64_t walk;        /* the last one that came by, and */
@@ -784,16 +787,20 @@ static unsigned mtask__pool_active(const mtask_pool *pool) {
     return pool->threads - pool->waiting - pool->sleeping;
 }
 
-/* There is work: sees to it that somebody searches for it. For jobs no thread is started: their owners
-   do them in the end, and where loops are nested over several pools it would be one for each part. */
-static void mtask__pool_rouse(mtask_pool *pool, mtask__news *news) {
-    if (pool->searching > 0 || mtask__pool_active(pool) >= pool->workers)
+/* There is work, tasks or `jobs`: sees to it that somebody searches for it. For tasks only while fewer
+   threads are active than there are workers; they are looked at again when one begins to wait. Jobs
+   are not: who offers one takes back the wish, and would not tell again. But no thread is started for
+   them: their owners do them in the end, and where loops are nested over several pools it would be
+   one for each part. */
+static void mtask__pool_rouse(mtask_pool *pool, bool jobs, mtask__news *news) {
+    if (pool->searching > 0 || (!jobs && mtask__pool_active(pool) >= pool->workers))
         return;
     if (pool->sleeping > 0) {
         pool->sleeping--;
         pool->searching++;
         news->tokens++;
-    } else if (pool->pending > 0 && news->start == NULL) {
+    } else if (pool->pending > 0 && news->start == NULL &&
+               mtask__pool_active(pool) < pool->workers) {
         news->start = mtask__pool_vacancy(pool);
         if (news->start != NULL)
             mtask__pool_enlist(pool, news->start); /* it will search when it has come so far */
@@ -871,7 +878,7 @@ static mtask_job *mtask__steal(mtask__worker *thief, mtask__worker *victim, bool
         return NULL;
     }
     mtask__lock(&deque->lock);
-    if (deque->end != 0 && deque->tail >= deque->limit) {
+    if (deque->tail >= deque->limit) {
         mtask__store(&deque->wanted, 1, RELAXED);
         if (force)
             mtask__deque_force(deque);
@@ -907,7 +914,7 @@ MTASK_API void mtask__job_offer(mtask__deque *deque) {
     mtask__deque_call_followers(worker);
     mtask__unlock(&deque->lock);
     mtask__lock(&pool->lock);
-    mtask__pool_rouse(pool, &news);
+    mtask__pool_rouse(pool, true, &news);
     mtask__pool_unlock(pool, &news);
 }
 
@@ -999,6 +1006,16 @@ static void mtask__pool_begin(mtask_pool *pool, const mtask__entry *entry, mtask
     pool->running++;
     mtask__pool_count_pending(pool);
     mtask__pool_pass_room(pool, news);
+}
+
+/* A worker has taken the task: nobody can cancel it from now on. (If somebody has set its future,
+   which is none of their business, it is run all the same.) */
+static void mtask__worker_begin(mtask__worker *worker, const mtask__entry *entry) {
+    if (entry->work == NULL)
+        return;
+    mtask__store(&entry->work->runner, worker, RELAXED); /* published by the begin */
+    entry->work->base = worker->deque.head;
+    (void)mtask_future_begin(&entry->work->future);
 }
 
 /* The oldest task; false if there is none. From now on it is running. */
@@ -1131,27 +1148,44 @@ static void mtask__pool_discard(mtask_pool *pool, mtask__work *work, const mtask
     mtask_future_release(&work->future);
 }
 
+/* Waits for the end of a future; nothing can end this wait early. */
+static void mtask__future_outlast(mtask_future *future) {
+    unsigned turn = 0;
+    while (mtask__future_sleep(future, MTASK_FOREVER, MTASK__NOCANCEL) != MTASK_OK)
+        mtask__backoff(&turn);
+}
+
+static bool mtask__future_is_pending(const mtask_future *future) {
+    mtask_word word = mtask__load(&future->word, ACQUIRE); /* pairs with the moves of the future */
+    return (word & MTASK__FUTURE_STATE) == MTASK__FUTURE_PENDING;
+}
+
 /* While a future is pending its pool lives; that is looked at under the lock which the end of a pool
    takes. */
 static mtask_status mtask__work_cancel(mtask_future *future) {
     mtask__work *work = mtask__work_of(future);
     mtask_pool *pool = work->pool;
+    bool pending;
     bool taken = false;
     mtask__news news;
     memset(&news, 0, sizeof news);
     mtask__lock(&mtask__pools.lock);
-    if ((mtask__load(&future->word, ACQUIRE) & MTASK__FUTURE_STATE) == MTASK__FUTURE_PENDING &&
-        !mtask__work_is_lost(future)) { /* acquire: pairs with the moves of the future */
+    pending = mtask__future_is_pending(future) && !mtask__work_is_lost(future);
+    if (pending) {
         mtask__lock(&pool->lock);
         taken = work->ticket != 0;
         if (taken)
             (void)mtask__pool_take_at(pool, work->ticket, &news);
+        pending = mtask__future_is_pending(future);
         mtask__pool_unlock(pool, &news);
     }
     mtask__unlock(&mtask__pools.lock);
-    if (!taken)
+    if (taken)
+        mtask__pool_discard(pool, work, NULL);
+    else if (pending) /* somebody else has taken it out, and will have cancelled it in a moment */
+        mtask__future_outlast(future);
+    else
         return mtask__future_cancel(future);
-    mtask__pool_discard(pool, work, NULL);
     return mtask_future_canceled(future) ? MTASK_OK : MTASK_INVALID;
 }
 
@@ -1240,8 +1274,10 @@ static bool mtask__worker_help(mtask__worker *worker, mtask_future *future) {
     memset(&news, 0, sizeof news);
     mtask__lock(&pool->lock);
     taken = work->ticket != 0;
-    if (taken)
+    if (taken) {
         entry = mtask__pool_take_at(pool, work->ticket, &news);
+        mtask__worker_begin(worker, &entry);
+    }
     mtask__pool_unlock(pool, &news);
     if (taken)
         mtask__worker_run_above(worker, &entry);
@@ -1276,8 +1312,10 @@ static bool mtask__worker_help_group(mtask__worker *worker, const mtask_group *g
     memset(&news, 0, sizeof news);
     mtask__lock(&pool->lock);
     place = mtask__backlog_find(&pool->backlog, group);
-    if (place != 0)
+    if (place != 0) {
         entry = mtask__pool_take_at(pool, place, &news);
+        mtask__worker_begin(worker, &entry);
+    }
     mtask__pool_unlock(pool, &news);
     if (place != 0)
         mtask__worker_run_above(worker, &entry);
@@ -1353,7 +1391,7 @@ static bool mtask__pool_wait_begin(mtask_pool *pool, bool refusable, mtask__news
         return false;
     pool->waiting++;
     if (pool->pending > 0)
-        mtask__pool_rouse(pool, news);
+        mtask__pool_rouse(pool, false, news);
     return true;
 }
 
@@ -1491,7 +1529,7 @@ static void mtask__pool_push(mtask_pool *pool, const mtask__entry *entry, mtask_
         if (entry->group->signal == MTASK__SIGNAL_ENDED)
             entry->group->signal = MTASK__SIGNAL_IDLE;
     }
-    mtask__pool_rouse(pool, news);
+    mtask__pool_rouse(pool, false, news);
 }
 
 static mtask_status mtask__pool_enter(mtask_pool *pool, const mtask__entry *entry, bool insider,
@@ -1523,6 +1561,8 @@ static mtask__work *mtask__work_make(mtask_pool *pool, const mtask_task_desc *de
     memset(work, 0, sizeof *work);
     mtask__future_init(&work->future, references + 1);
     work->future.kind = &mtask__work_kind;
+    if (desc->on_success != NULL || desc->on_failure != NULL)
+        work->future.word |= MTASK__FUTURE_LINKED; /* mtask__work_ended is to be called */
     work->future.free_value = desc->free_value;
     work->pool = pool;
     work->group = desc->group;
@@ -1915,7 +1955,7 @@ MTASK_API mtask_status mtask__job_sync_slow(mtask_job *job, void **value) {
 
 /* ---- >>job: stolen ---- */
 
-/* Enters the worker among those that `thief` wakes when it offers jobs; or takes it out. */
+/* Enters the worker among those that `thief` wakes when it offers jobs. */
 static void mtask__follow(mtask__worker *worker, mtask__worker *thief) {
     mtask__lock(&thief->deque.lock);
     worker->next_follower = thief->followers;
@@ -2024,29 +2064,11 @@ static void mtask__worker_fail(mtask__worker *worker, mtask_group *group,
         mtask__pool_drop(pool, group, NULL);
 }
 
-/* What was taken was cancelled at the last moment. */
-static void mtask__worker_skip(mtask__worker *worker, mtask__work *work) {
-    mtask__lock(&worker->pool->lock);
-    worker->pool->canceled++;
-    if (work->group != NULL)
-        work->group->canceled++;
-    mtask__unlock(&worker->pool->lock);
-    mtask_future_release(&work->future);
-}
-
 /* Runs what was taken, in a frame of its own. It is accounted for later: mtask__pool_account. */
 static void mtask__worker_run(mtask__worker *worker, mtask__frame *frame,
                               const mtask__entry *entry) {
     mtask_outcome outcome;
     mtask__work *work = entry->work;
-    if (work != NULL) {
-        mtask__store(&work->runner, worker, RELAXED); /* published by the begin below */
-        work->base = frame->base;
-        if (mtask_future_begin(&work->future) != MTASK_OK) {
-            mtask__worker_skip(worker, work);
-            return;
-        }
-    }
     frame->group = entry->group;
     (void)mtask__run(entry->fn, entry->arg, &outcome);
     if (worker->deque.head != frame->base) {
@@ -2088,8 +2110,10 @@ static bool mtask__pool_found(mtask_pool *pool, mtask__news *news) {
     pool->searching--;
     if (pool->searching > 0)
         return false;
-    if (pool->pending > 0 || mtask__pool_has_jobs(pool))
-        mtask__pool_rouse(pool, news);
+    if (mtask__pool_has_jobs(pool)) /* not needed: but it saves the fence of the watch */
+        mtask__pool_rouse(pool, true, news);
+    else if (pool->pending > 0)
+        mtask__pool_rouse(pool, false, news);
     return pool->searching == 0 && pool->sleeping > 0 && pool->threads - pool->sleeping > 1 &&
            mtask__load(&pool->forking, RELAXED) != 0;
 } /* relaxed: as long as nobody has spawned, wishes that sleepers left behind still stand */
@@ -2105,7 +2129,7 @@ static void mtask__pool_watch(mtask_pool *pool) {
     memset(&news, 0, sizeof news);
     mtask__lock(&pool->lock);
     if (pool->sleeping > 0)
-        mtask__pool_rouse(pool, &news);
+        mtask__pool_rouse(pool, true, &news);
     mtask__pool_unlock(pool, &news);
 }
 
@@ -2164,10 +2188,10 @@ static bool mtask__pool_is_over(const mtask_pool *pool) {
    and then whether they are needed. False: it was not, and has ended. */
 static bool mtask__worker_doze(mtask__worker *worker, bool spare) {
     mtask_pool *pool = worker->pool;
+    int64_t linger = MTASK__POOL_LINGER;
     bool token = false;
-    while (!token) {
-        int64_t linger = spare ? MTASK__POOL_LINGER : MTASK_FOREVER;
-        if (mtask_sem_acquire(&pool->tokens, linger) == MTASK_OK)
+    for (; !token; linger *= linger < MTASK_SEC(600) ? 2 : 1) {
+        if (mtask_sem_acquire(&pool->tokens, spare ? linger : MTASK_FOREVER) == MTASK_OK)
             return true;
         mtask__lock(&pool->lock);
         token = pool->sleeping == 0; /* somebody has counted it out, and sends one */
@@ -2254,6 +2278,8 @@ static bool mtask__worker_take(mtask__worker *worker, mtask__entry *entry, bool 
         mtask__pool_account(pool, entry->group, false, &news);
     /* there may be more threads than workers, once one that waited goes on: then it is its turn */
     have = mtask__pool_active(pool) <= pool->workers && mtask__pool_take(pool, entry, &news);
+    if (have)
+        mtask__worker_begin(worker, entry);
     if (have && *searching)
         watch = mtask__pool_found(pool, &news);
     else if (!have && !*searching)
@@ -2391,13 +2417,25 @@ static mtask_status mtask__worker_start(mtask__worker *worker) {
     return mtask_thread_start_ex(&worker->thread, &desc);
 }
 
-/* Without a thread more, the work waits until another one is free. */
+/* Without a thread more, the work waits until another one is free; perhaps one that went to sleep
+   because this one counted as active. */
+static void mtask__worker_fail_start(mtask__worker *worker) {
+    mtask_pool *pool = worker->pool;
+    mtask__news news;
+    memset(&news, 0, sizeof news);
+    mtask__worker_end(worker);
+    mtask__lock(&pool->lock);
+    if (pool->pending > 0 && pool->sleeping > 0)
+        mtask__pool_rouse(pool, false, &news);
+    mtask__pool_unlock(pool, &news);
+}
+
 static mtask_status mtask__worker_start_spare(mtask__worker *worker) {
     mtask_status status;
     worker->retired = false;
     status = mtask__worker_start(worker);
     if (status != MTASK_OK)
-        mtask__worker_end(worker);
+        mtask__worker_fail_start(worker);
     return status;
 }
 
@@ -2455,6 +2493,7 @@ static bool mtask__pool_make_workers(mtask_pool *pool) {
         worker->deque.host.leave = mtask__host_leave;
         worker->deque.slots = &worker->deque.bottom;
         worker->deque.head = worker->deque.tail = worker->deque.limit = 1;
+        worker->deque.wanted = 1; /* by those who sleep before it begins */
         worker->deque.symmetric = mtask__pools.symmetric;
     }
     return true;
@@ -2482,8 +2521,10 @@ static mtask_status mtask__pool_await_threads(mtask_pool *pool, int64_t deadline
     mtask__unlock(&pool->lock);
     for (unsigned i = 0; i < pool->most; i++) {
         unsigned turn = 0; /* they are ending: that is sure to come */
-        while (mtask_thread_join(&pool->all[i].thread, NULL, MTASK_FOREVER) == MTASK_SYSTEM)
+        do {
+            status = mtask_thread_join(&pool->all[i].thread, NULL, MTASK_FOREVER);
             mtask__backoff(&turn);
+        } while (status == MTASK_SYSTEM || status == MTASK_CANCELED || status == MTASK_DEADLOCK);
     }
     return MTASK_OK;
 }
@@ -2734,7 +2775,6 @@ MTASK_API mtask_status mtask_pool_get_stats(mtask_pool *pool, mtask_pool_stats *
 /* A loop that runs. */
 typedef struct mtask__loop {
     const mtask_loop_desc *desc;
-    mtask_pool *pool;
     size_t grain;
     size_t eager;     /* what is longer is halved in any case */
     void *result;     /* of a reduce */
@@ -2860,13 +2900,6 @@ static void *mtask__loop_main(void *arg) {
     return NULL;
 }
 
-/* Waits for the end of a future; nothing can end this wait early. */
-static void mtask__future_outlast(mtask_future *future) {
-    unsigned turn = 0;
-    while (mtask__future_sleep(future, MTASK_FOREVER, MTASK__NOCANCEL) != MTASK_OK)
-        mtask__backoff(&turn);
-}
-
 /* Runs fn(arg), which does not fail, on a worker of the pool, and waits for it. */
 static mtask_status mtask__pool_run(mtask_pool *pool, mtask_fn fn, void *arg) {
     mtask_future *future;
@@ -2895,7 +2928,6 @@ static mtask_status mtask__loop_run(mtask__loop *loop, mtask_pool *pool, mtask_o
     size_t length = desc->end - desc->begin;
     size_t share = length / pool->workers;
     mtask_status status = MTASK_OK;
-    loop->pool = pool;
     loop->grain = desc->grain;
     if (loop->grain == 0)
         loop->grain = share >= 64 ? share / 64 : 1;
@@ -3263,7 +3295,7 @@ static mtask_imap *mtask__imap_allocate(const mtask_imap_desc *desc, size_t chun
     imap = (mtask_imap *)MTASK_MALLOC(total + 128);
     if (imap == NULL)
         return NULL;
-    memset(imap, 0, total + 128);
+    memset(imap, 0, sizeof *imap);
     imap->chunks = chunks;
     imap->in_stride = in;
     imap->out_stride = out;
@@ -3469,6 +3501,10 @@ MTASK_API mtask_status mtask_imap_next(mtask_imap *imap, mtask_item *item, int64
     }
     if (imap->current == NULL)
         status = mtask__imap_advance(imap, deadline);
+    if (status == MTASK_CANCELED && imap->pool->broken) {
+        status = MTASK_BROKEN;
+        item->text = imap->pool->why.text;
+    }
     if (status != MTASK_OK)
         return status == MTASK_DONE ? mtask__imap_finish(imap, item) : status;
     chunk = imap->current;
@@ -3627,15 +3663,16 @@ static bool mtask__completed_help(mtask_completed *completed) {
     return helped;
 }
 
+/* A worker waits like anybody else: which one ends first is not known. Only if it must not, it runs
+   one of them. */
 static mtask_status mtask__completed_await(mtask_completed *completed, size_t *at,
                                            int64_t deadline) {
-    bool forever = deadline == MTASK_FOREVER;
     mtask_status status = mtask_queue_get(&completed->ended, at, MTASK_NOWAIT);
-    if (status == MTASK_EMPTY && forever && mtask__completed_help(completed))
-        status = mtask_queue_get(&completed->ended, at, MTASK_NOWAIT);
     if (status != MTASK_EMPTY || deadline == 0)
         return status;
-    status = mtask__wait_begin(forever);
+    status = mtask__wait_begin(deadline == MTASK_FOREVER);
+    if (status == MTASK_DEADLOCK && mtask__completed_help(completed))
+        return mtask_queue_get(&completed->ended, at, MTASK_NOWAIT);
     if (status != MTASK_OK)
         return status;
     status = mtask_queue_get(&completed->ended, at, mtask_until(deadline));

@@ -1,4 +1,4 @@
-/* test_mtask_group.c - groups of a pool's tasks: wait for all, the first failure, cancel, use again */
+/* test_mtask_group.c - groups of tasks: wait for all, the first failure, cancel, use again */
 #include "testing_threads.h"
 
 #include "../mtask_pool.h"
@@ -1189,6 +1189,50 @@ START_TEST(a_group_may_be_cancelled_while_tasks_are_added) {
 }
 END_TEST
 
+/* Tasks with callbacks; somebody cancels them one by one. */
+typedef struct volley {
+    mtask_future *futures[32];
+    mtask_word called;
+} volley;
+
+static void slow_failure(const mtask_outcome *outcome, void *ctx) {
+    (void)outcome;
+    testing_dawdle(&(testing_random){(uint64_t)(uintptr_t)outcome | 1}, 2000);
+    mtask_word_add((mtask_word *)ctx, 1);
+}
+
+static void cancel_volley(testing_member *self) {
+    volley *v = (volley *)self->arg;
+    for (int i = 0; i < 32; i++)
+        (void)mtask_future_cancel(v->futures[self->index == 0 ? i : 31 - i]);
+}
+
+START_TEST(callbacks_have_returned_when_wait_does) {
+    mtask_pool *pool = make_workers(2);
+    for (long round = 0; round < testing_scale(500); round++) {
+        volley v = {.called = 0};
+        testing_crowd crowd;
+        mtask_group group;
+        mtask_task_desc task = {.fn = return_arg,
+                                .group = &group,
+                                .on_success = count_success,
+                                .on_failure = slow_failure,
+                                .ctx = &v.called};
+        init(&group, pool, 0);
+        for (int i = 0; i < 32; i++)
+            ck_assert_status(mtask_pool_submit_ex(pool, &task, &v.futures[i], MTASK_FOREVER),
+                             MTASK_OK);
+        testing_crowd_start(&crowd, 2, cancel_volley, &v);
+        (void)mtask_group_wait(&group, NULL, MTASK_FOREVER);
+        ck_assert_uint_eq(mtask_word_load(&v.called), 32);
+        testing_crowd_join(&crowd);
+        for (int i = 0; i < 32; i++)
+            mtask_future_release(v.futures[i]);
+    }
+    end(pool);
+}
+END_TEST
+
 TESTING_MAIN(
     "group", an_empty_group_has_nothing_to_wait_for,
     unknown_flags_and_missing_functions_are_refused, wait_returns_when_all_tasks_have_ended,
@@ -1215,4 +1259,4 @@ TESTING_MAIN(
     the_only_worker_may_wait_for_a_group, the_only_worker_learns_how_its_group_failed,
     the_only_worker_may_wait_for_a_group_with_a_timeout, groups_may_be_waited_for_inside_groups,
     a_task_cannot_wait_for_its_own_group, many_threads_may_use_groups_of_one_pool,
-    a_group_may_be_cancelled_while_tasks_are_added)
+    a_group_may_be_cancelled_while_tasks_are_added, callbacks_have_returned_when_wait_does)

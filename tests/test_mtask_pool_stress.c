@@ -1153,7 +1153,7 @@ static void *spawn_and_come_back(void *arg) {
         int count = 1 + (int)testing_below(&self->random, 3);
         for (int j = 0; j < count; j++)
             ck_assert_status(mtask_job_spawn(&jobs[j], count_up, &counts[j]), MTASK_OK);
-        testing_dawdle(&self->random, i % 2 == 0 ? 300 : 6000);
+        testing_dawdle(&self->random, i % 4 == 0 ? 300 : 20000);
         for (int j = count - 1; j >= 0; j--) {
             ck_assert_status(mtask_job_sync(&jobs[j], NULL), MTASK_OK);
             testing_check(READ(&counts[j]) == 1);

@@ -1,4 +1,4 @@
-/* test_mtask_pool_submit.c - tasks of a pool: results, states, cancelling, callbacks, full backlogs */
+/* test_mtask_pool_submit.c - tasks of a pool: results, cancelling, callbacks, full backlogs */
 #include "testing_threads.h"
 
 #include "../mtask_pool.h"
@@ -1096,6 +1096,35 @@ START_TEST(a_callback_may_cancel_other_tasks) {
 }
 END_TEST
 
+typedef struct stubborn {
+    mtask_future *future;
+    int calls;
+} stubborn;
+
+static void cancel_again(const mtask_outcome *outcome, void *ctx) {
+    stubborn *s = (stubborn *)ctx;
+    ck_assert_status(outcome->status, MTASK_CANCELED);
+    if (++s->calls < 10)
+        ck_assert_status(mtask_future_cancel(s->future), MTASK_OK);
+}
+
+START_TEST(a_callback_of_cancelling_may_cancel_again_and_is_not_called_again) {
+    mtask_pool *pool = make_held(one_worker);
+    stubborn s = {.calls = 0};
+    mtask_task_desc task = {.fn = return_arg, .on_failure = cancel_again, .ctx = &s};
+    s.future = submit_desc(pool, &task);
+    ck_assert_status(mtask_future_cancel(s.future), MTASK_OK);
+    ck_assert_int_eq(s.calls, 1);
+    mtask_future_release(s.future);
+    s.calls = 0;
+    s.future = submit_desc(pool, &task);
+    ck_assert_status(mtask_pool_terminate(pool), MTASK_OK);
+    ck_assert_int_eq(s.calls, 1);
+    mtask_future_release(s.future);
+    open_and_end(pool);
+}
+END_TEST
+
 static void close_from_callback(void *value, void *ctx) {
     (void)value;
     ck_assert_status(mtask_pool_terminate((mtask_pool *)ctx), MTASK_OK);
@@ -1783,8 +1812,9 @@ TESTING_MAIN(
     terminate_runs_callbacks_of_all_it_cancels, callbacks_run_without_a_future,
     callbacks_that_nobody_wants_are_left_out, a_callback_for_a_task_that_has_ended_runs_at_once,
     a_callback_may_submit_tasks, a_callback_may_give_the_last_reference_back,
-    a_callback_may_cancel_other_tasks, a_callback_may_terminate_the_pool,
-    a_value_that_nobody_takes_is_freed_with_the_future,
+    a_callback_may_cancel_other_tasks,
+    a_callback_of_cancelling_may_cancel_again_and_is_not_called_again,
+    a_callback_may_terminate_the_pool, a_value_that_nobody_takes_is_freed_with_the_future,
     a_value_is_freed_if_the_future_went_before_the_task_ran,
     a_value_without_a_future_is_freed_after_its_callback, a_value_that_was_taken_is_not_freed,
     without_a_value_nothing_is_freed, a_pool_that_rejects_takes_no_more_than_its_backlog,
