@@ -642,7 +642,8 @@ struct mtask_pool {
     mtask__backlog backlog;
     size_t running;   /* tasks that have been taken from the backlog and have not ended */
     unsigned waiting; /* workers whose task waits */
-    unsigned threads; /* that are alive */
+    unsigned threads; /* that are alive and have not retired */
+    unsigned living;  /* with those that have */
     bool closed;
     bool terminated; /* what has not started will not start */
     bool broken;     /* an init failed */
@@ -772,6 +773,7 @@ static mtask__worker *mtask__pool_vacancy(mtask_pool *pool) {
 /* A thread begins to live. */
 static void mtask__pool_enlist(mtask_pool *pool, mtask__worker *worker) {
     worker->alive = 1;
+    pool->living++;
     pool->threads++;
     if (worker->index >= pool->used)
         mtask__store(&pool->used, worker->index + 1, RELEASE); /* pairs with mtask__pool_used */
@@ -2360,9 +2362,12 @@ static void mtask__worker_end(mtask__worker *worker) {
     mtask__lock(&pool->lock);
     mtask__worker_clock(worker, false);
     worker->alive = 0;
-    if (!worker->retired)
+    pool->living--;
+    if (worker->retired)
+        (void)mtask_thread_detach(&worker->thread); /* nobody may come to join it */
+    else
         pool->threads--;
-    gone = pool->closed && pool->threads == 0;
+    gone = pool->closed && pool->living == 0;
     if (gone)
         mtask__store(&pool->gone, 1, RELAXED); /* joiners look under the lock */
     mtask__unlock(&pool->lock);

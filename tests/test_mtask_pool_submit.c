@@ -956,6 +956,55 @@ START_TEST(callbacks_of_cancelling_run_once_in_order_where_it_is_done) {
 }
 END_TEST
 
+/* The future of the task whose callback runs, and what that saw of it. */
+typedef struct witness {
+    mtask_future *future;
+    mtask_word ready; /* the future is known */
+    mtask_word done;
+    mtask_word running;
+} witness;
+
+static void *await_witness(void *arg) {
+    await_word(&((witness *)arg)->ready, 1);
+    return arg;
+}
+
+static void *await_witness_and_fail(void *arg) {
+    return fail_always(await_witness(arg));
+}
+
+static void see_success(void *value, void *ctx) {
+    witness *w = (witness *)ctx;
+    testing_check(value == ctx);
+    w->done = mtask_future_done(w->future);
+    w->running = mtask_future_running(w->future);
+}
+
+static void see_failure(const mtask_outcome *outcome, void *ctx) {
+    (void)outcome;
+    see_success(ctx, ctx);
+}
+
+START_TEST(a_worker_runs_callbacks_before_the_future_ends) {
+    mtask_pool *pool = make_workers(1);
+    for (int failing = 0; failing < 2; failing++) {
+        witness w = {.done = 9};
+        mtask_task_desc task = {.fn = failing ? await_witness_and_fail : await_witness,
+                                .arg = &w,
+                                .on_success = see_success,
+                                .on_failure = see_failure,
+                                .ctx = &w};
+        w.future = submit_desc(pool, &task);
+        mtask_word_store(&w.ready, 1);
+        ck_assert_status(mtask_future_wait(w.future, MTASK_FOREVER), MTASK_OK);
+        ck_assert_uint_eq(w.done, 0); /* it has been called: who waits sees what it did */
+        ck_assert_uint_eq(w.running, 1);
+        mtask_future_release(w.future);
+    }
+    end(pool);
+}
+END_TEST
+
 START_TEST(terminate_runs_callbacks_of_all_it_cancels) {
     mtask_pool *pool = make_held(one_worker);
     diary diaries[5];
@@ -1809,10 +1858,10 @@ TESTING_MAIN(
     callbacks_of_success_run_once_in_order_in_the_worker,
     callbacks_of_failure_run_once_in_order_in_the_worker,
     callbacks_of_cancelling_run_once_in_order_where_it_is_done,
-    terminate_runs_callbacks_of_all_it_cancels, callbacks_run_without_a_future,
-    callbacks_that_nobody_wants_are_left_out, a_callback_for_a_task_that_has_ended_runs_at_once,
-    a_callback_may_submit_tasks, a_callback_may_give_the_last_reference_back,
-    a_callback_may_cancel_other_tasks,
+    a_worker_runs_callbacks_before_the_future_ends, terminate_runs_callbacks_of_all_it_cancels,
+    callbacks_run_without_a_future, callbacks_that_nobody_wants_are_left_out,
+    a_callback_for_a_task_that_has_ended_runs_at_once, a_callback_may_submit_tasks,
+    a_callback_may_give_the_last_reference_back, a_callback_may_cancel_other_tasks,
     a_callback_of_cancelling_may_cancel_again_and_is_not_called_again,
     a_callback_may_terminate_the_pool, a_value_that_nobody_takes_is_freed_with_the_future,
     a_value_is_freed_if_the_future_went_before_the_task_ran,
