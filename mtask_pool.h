@@ -1150,13 +1150,6 @@ static void mtask__pool_discard(mtask_pool *pool, mtask__work *work, const mtask
     mtask_future_release(&work->future);
 }
 
-/* Waits for the end of a future; nothing can end this wait early. */
-static void mtask__future_outlast(mtask_future *future) {
-    unsigned turn = 0;
-    while (mtask__future_sleep(future, MTASK_FOREVER, MTASK__NOCANCEL) != MTASK_OK)
-        mtask__backoff(&turn);
-}
-
 static bool mtask__future_is_pending(const mtask_future *future) {
     mtask_word word = mtask__load(&future->word, ACQUIRE); /* pairs with the moves of the future */
     return (word & MTASK__FUTURE_STATE) == MTASK__FUTURE_PENDING;
@@ -1167,27 +1160,21 @@ static bool mtask__future_is_pending(const mtask_future *future) {
 static mtask_status mtask__work_cancel(mtask_future *future) {
     mtask__work *work = mtask__work_of(future);
     mtask_pool *pool = work->pool;
-    bool pending;
     bool taken = false;
     mtask__news news;
     memset(&news, 0, sizeof news);
     mtask__lock(&mtask__pools.lock);
-    pending = mtask__future_is_pending(future) && !mtask__work_is_lost(future);
-    if (pending) {
+    if (mtask__future_is_pending(future) && !mtask__work_is_lost(future)) {
         mtask__lock(&pool->lock);
         taken = work->ticket != 0;
         if (taken)
             (void)mtask__pool_take_at(pool, work->ticket, &news);
-        pending = mtask__future_is_pending(future);
         mtask__pool_unlock(pool, &news);
     }
     mtask__unlock(&mtask__pools.lock);
-    if (taken)
-        mtask__pool_discard(pool, work, NULL);
-    else if (pending) /* somebody else has taken it out, and will have cancelled it in a moment */
-        mtask__future_outlast(future);
-    else
+    if (!taken) /* if somebody else has taken it out, to cancel it, this is only sooner */
         return mtask__future_cancel(future);
+    mtask__pool_discard(pool, work, NULL);
     return mtask_future_canceled(future) ? MTASK_OK : MTASK_INVALID;
 }
 
@@ -1732,17 +1719,17 @@ static bool mtask__group_is_own(const mtask_group *group) {
 static mtask_status mtask__group_sleep(mtask_group *group, int64_t deadline, int flags) {
     mtask_pool *pool = group->pool;
     mtask_status status = MTASK_OK;
-    while (status == MTASK_OK) {
+    for (;;) {
         mtask__lock(&pool->lock);
-        if (group->count == 0) {
+        if (group->count == 0 || status != MTASK_OK) {
+            status = group->count == 0 ? MTASK_OK : status;
             mtask__unlock(&pool->lock);
-            return MTASK_OK;
+            return status;
         }
         mtask__store(&group->signal, MTASK__SIGNAL_AWAITED, RELAXED); /* under the lock */
         mtask__unlock(&pool->lock);
         status = mtask__wait(&group->signal, MTASK__SIGNAL_AWAITED, deadline, flags);
     }
-    return status;
 }
 
 /* Waits as a worker does that may run tasks of the group itself, or as anybody else. */
@@ -2167,6 +2154,15 @@ static mtask_job *mtask__worker_search(mtask__worker *worker, mtask__worker **ow
     return NULL;
 }
 
+/* Whether an init has failed. */
+static bool mtask__pool_is_broken(mtask_pool *pool) {
+    bool broken;
+    mtask__lock(&pool->lock);
+    broken = pool->broken;
+    mtask__unlock(&pool->lock);
+    return broken;
+}
+
 /* With the pool locked: it becomes busy, or idle. */
 static void mtask__worker_clock(mtask__worker *worker, bool busy) {
     int64_t now = mtask_now();
@@ -2192,7 +2188,7 @@ static bool mtask__worker_doze(mtask__worker *worker, bool spare) {
     mtask_pool *pool = worker->pool;
     int64_t linger = MTASK__POOL_LINGER;
     bool token = false;
-    for (; !token; linger *= linger < MTASK_SEC(600) ? 2 : 1) {
+    for (; !token; linger *= linger < MTASK_SEC(1) ? 2 : 1) {
         if (mtask_sem_acquire(&pool->tokens, spare ? linger : MTASK_FOREVER) == MTASK_OK)
             return true;
         mtask__lock(&pool->lock);
@@ -2355,11 +2351,10 @@ static void mtask__pool_break(mtask_pool *pool, const mtask_outcome *outcome) {
     mtask__pool_unlock(pool, &news);
 }
 
-/* The last that a thread does with the pool. */
-static void mtask__worker_end(mtask__worker *worker) {
+/* With the pool locked: the thread does not live any more. Whether it was the last one. */
+static bool mtask__worker_discharge(mtask__worker *worker) {
     mtask_pool *pool = worker->pool;
     bool gone;
-    mtask__lock(&pool->lock);
     mtask__worker_clock(worker, false);
     worker->alive = 0;
     pool->living--;
@@ -2370,6 +2365,15 @@ static void mtask__worker_end(mtask__worker *worker) {
     gone = pool->closed && pool->living == 0;
     if (gone)
         mtask__store(&pool->gone, 1, RELAXED); /* joiners look under the lock */
+    return gone;
+}
+
+/* The last that a thread does with the pool. */
+static void mtask__worker_end(mtask__worker *worker) {
+    mtask_pool *pool = worker->pool;
+    bool gone;
+    mtask__lock(&pool->lock);
+    gone = mtask__worker_discharge(worker);
     mtask__unlock(&pool->lock);
     if (gone)
         mtask__wake(&pool->gone, INT_MAX, 0);
@@ -2426,13 +2430,16 @@ static mtask_status mtask__worker_start(mtask__worker *worker) {
    because this one counted as active. */
 static void mtask__worker_fail_start(mtask__worker *worker) {
     mtask_pool *pool = worker->pool;
+    bool gone;
     mtask__news news;
     memset(&news, 0, sizeof news);
-    mtask__worker_end(worker);
     mtask__lock(&pool->lock);
+    gone = mtask__worker_discharge(worker);
     if (pool->pending > 0 && pool->sleeping > 0)
         mtask__pool_rouse(pool, false, &news);
     mtask__pool_unlock(pool, &news);
+    if (gone)
+        mtask__wake(&pool->gone, INT_MAX, 0);
 }
 
 static mtask_status mtask__worker_start_spare(mtask__worker *worker) {
@@ -2688,7 +2695,7 @@ MTASK_API mtask_status mtask_pool_join(mtask_pool *pool, int64_t timeout) {
         status = mtask__pool_await_threads(pool, deadline);
         mtask__wait_end();
     }
-    if (status == MTASK_OK && pool->broken)
+    if (status == MTASK_OK && mtask__pool_is_broken(pool))
         status = MTASK_BROKEN;
     mtask__pool_leave(pool);
     return status;
@@ -2903,6 +2910,13 @@ static void *mtask__loop_main(void *arg) {
     mtask__loop *loop = (mtask__loop *)arg;
     mtask__loop_range(loop, loop->desc->begin, loop->desc->end, loop->result);
     return NULL;
+}
+
+/* Waits for the end of a future; nothing can end this wait early. */
+static void mtask__future_outlast(mtask_future *future) {
+    unsigned turn = 0;
+    while (mtask__future_sleep(future, MTASK_FOREVER, MTASK__NOCANCEL) != MTASK_OK)
+        mtask__backoff(&turn);
 }
 
 /* Runs fn(arg), which does not fail, on a worker of the pool, and waits for it. */
@@ -3506,9 +3520,9 @@ MTASK_API mtask_status mtask_imap_next(mtask_imap *imap, mtask_item *item, int64
     }
     if (imap->current == NULL)
         status = mtask__imap_advance(imap, deadline);
-    if (status == MTASK_CANCELED && imap->pool->broken) {
+    if (status == MTASK_CANCELED && mtask__pool_is_broken(imap->pool)) {
         status = MTASK_BROKEN;
-        item->text = imap->pool->why.text;
+        item->text = imap->pool->why.text; /* does not change any more */
     }
     if (status != MTASK_OK)
         return status == MTASK_DONE ? mtask__imap_finish(imap, item) : status;

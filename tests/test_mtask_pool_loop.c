@@ -834,28 +834,38 @@ START_TEST(a_result_may_be_a_megabyte) {
 }
 END_TEST
 
-static void fold_byte(size_t begin, size_t end, void *into, void *ctx) {
-    (void)ctx;
-    *(unsigned char *)into = (unsigned char)(*(unsigned char *)into + (end - begin));
+/* Results of so many bytes, each of which counts the indices. */
+static void fold_bytes(size_t begin, size_t end, void *into, void *ctx) {
+    for (size_t i = 0; i < *(const size_t *)ctx; i++)
+        ((unsigned char *)into)[i] += (unsigned char)(end - begin);
 }
 
 static void combine_bytes(void *into, const void *later, void *ctx) {
-    unsigned char *self = (unsigned char *)into;
-    *self = (unsigned char)(*self + *(const unsigned char *)later);
-    (void)ctx;
+    for (size_t i = 0; i < *(const size_t *)ctx; i++)
+        ((unsigned char *)into)[i] += ((const unsigned char *)later)[i];
 }
 
-START_TEST(a_result_may_be_a_byte) {
-    static const unsigned char zero;
-    unsigned char results[3] = {1, 2, 3}; /* nothing beside it is written */
-    mtask_loop_desc loop = {.end = 77, .grain = 1, .fold = fold_byte, .combine = combine_bytes};
+static void reduce_bytes(mtask_pool *pool, size_t size) {
+    unsigned char *identity = (unsigned char *)calloc(1, size);
+    unsigned char *result = (unsigned char *)malloc(size); /* what is written beside is caught */
+    mtask_loop_desc loop = {.end = 77, .grain = 1, .fold = fold_bytes, .combine = combine_bytes};
+    testing_check(identity != NULL && result != NULL);
+    loop.identity = identity;
+    loop.size = size;
+    loop.ctx = &size;
+    ck_assert_status(mtask_pool_reduce(pool, &loop, result, NULL), MTASK_OK);
+    for (size_t i = 0; i < size; i++)
+        testing_check(result[i] == 77);
+    free(identity);
+    free(result);
+}
+
+START_TEST(a_result_may_be_of_any_size) {
+    static const size_t sizes[] = {1, 2, 7, 63, 64, 65, 100, 1000, 5000};
     mtask_pool *pool = open_pool(3);
-    loop.identity = &zero;
-    loop.size = 1;
-    ck_assert_status(mtask_pool_reduce(pool, &loop, &results[1], NULL), MTASK_OK);
-    ck_assert_int_eq(results[0], 1);
-    ck_assert_int_eq(results[1], 77);
-    ck_assert_int_eq(results[2], 3);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int round = 0; round < 10; round++)
+            reduce_bytes(pool, sizes[i]);
     end_pool(pool);
 }
 END_TEST
@@ -977,6 +987,6 @@ TESTING_MAIN("mtask_pool_loop", each_index_is_done_once, a_range_may_lie_at_the_
              a_failure_stays_whatever_its_body_does_then, parts_are_combined_in_order,
              a_task_may_reduce_on_another_pool, each_part_stands_for_neighbouring_indices,
              an_empty_range_gives_the_identity, a_reduction_needs_all_its_functions_and_an_identity,
-             strings_come_out_in_order, a_result_may_be_a_megabyte, a_result_may_be_a_byte,
+             strings_come_out_in_order, a_result_may_be_a_megabyte, a_result_may_be_of_any_size,
              a_reduction_fails_as_a_loop_does, a_failure_leaves_out_the_rest_of_a_reduction,
              many_threads_and_tasks_may_loop_at_once)
