@@ -209,6 +209,28 @@ check_18_semaphore() {
     }
 }
 
+# The sums are those of gzip; what cannot be read or written, and wrong arguments, are told by the
+# exit code.
+check_41_treesum() {
+    local sum size name rest
+    while read -r sum size name rest; do
+        [ "$name" = total ] && continue
+        rest=$(gzip -c <"$name" | tail -c 8 | od -An -t x4 -N 4 --endian=little)
+        if [ "$sum" != "${rest// /}" ] || [ "$size" -ne "$(wc -c <"$name")" ]; then
+            echo "$name: $sum, but gzip says$rest"
+            return 1
+        fi
+    done <"$2"
+    build/41_treesum "$tmp/none" LICENSE >"$tmp/out" 2>"$tmp/err"
+    [ $? -eq 1 ] && grep -q "^41_treesum: $tmp/none: No such file" "$tmp/err" &&
+        grep -q ' LICENSE$' "$tmp/out" || return 1
+    build/41_treesum -p 0 LICENSE >"$tmp/out" 2>"$tmp/err"
+    [ $? -eq 2 ] && grep -q '^usage: ' "$tmp/err" || return 1
+    [ ! -c /dev/full ] && return 0
+    build/41_treesum LICENSE >/dev/full 2>"$tmp/err"
+    [ $? -eq 1 ] && grep -q 'cannot be written' "$tmp/err"
+}
+
 # ---- running ----
 
 # Runs output $3 of example $1 (exit code $2) at time scale $4; prints what is wrong.

@@ -239,7 +239,8 @@ START_TEST(a_recursion_past_all_bounds_is_refused_and_comes_back) {
         WRITE(&refused, 0);
         depth = unpack(call(pool, descend_until_refused, pack(100000)));
         ck_assert_int_eq(READ(&refused), 1);
-        ck_assert_int_ge(depth, 2 * 64); /* two threads at least, each as deep as it goes */
+        if (workers == 1) /* two threads, each as deep as it goes; more may overtake one another */
+            ck_assert_int_ge(depth, 2 * 64);
         end(pool);
     }
 }
