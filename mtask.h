@@ -3399,11 +3399,13 @@ MTASK_API mtask_status mtask_future_cancel(mtask_future *future) {
     return status == MTASK_CANCELED ? MTASK_OK : status;
 }
 
+# define MTASK__FUTURE_SPIN 160 /* pauses: about 2 microseconds */
+
 /* Looks for a moment whether a future ends that is soon to end: two sleeping threads that hand short
    tasks to each other would pay for a wake each time. */
 static mtask_word mtask__future_spin(const mtask_future *future) {
     mtask_word word = mtask__load(&future->word, ACQUIRE); /* pairs with move and finish */
-    for (int n = 0; n < MTASK_SPIN && !mtask__future_ended(word) && mtask__spin(4); n += 4)
+    for (int n = 0; n < MTASK__FUTURE_SPIN && !mtask__future_ended(word) && mtask__spin(4); n += 4)
         word = mtask__load(&future->word, ACQUIRE);
     return word;
 }

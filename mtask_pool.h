@@ -481,6 +481,7 @@ MTASK_API mtask_status mtask__job_sync_slow(mtask_job *job, void **value);
 MTASK_API mtask_status mtask__job_contest(mtask_job *job, void **value);
 MTASK_API mtask_status mtask__job_failed(void **value);
 
+/* As above: to write the job down, unless that needs a closer look. */
 MTASK__INLINE mtask_status mtask_job_spawn(mtask_job *job, mtask_fn fn, void *arg) {
     mtask__deque *deque = (mtask__deque *)mtask__here;
     mtask_word head;
@@ -497,6 +498,7 @@ MTASK__INLINE mtask_status mtask_job_spawn(mtask_job *job, mtask_fn fn, void *ar
     return MTASK_OK;
 }
 
+/* As above: to take the job back and run it, unless that needs a closer look. */
 MTASK__INLINE mtask_status mtask_job_sync(mtask_job *job, void **value) {
     mtask__deque *deque = (mtask__deque *)mtask__here;
     mtask_word top;
@@ -1650,7 +1652,7 @@ MTASK_API mtask_status mtask_pool_post(mtask_pool *pool, mtask_fn fn, void *arg)
     return status == MTASK_OK ? mtask__pool_post(pool, fn, arg, NULL) : status;
 }
 
-/* ---- >>group, as users see it ---- */
+/* ---- >>group: as users see it ---- */
 
 MTASK_API mtask_status mtask_group_init(mtask_group *group, mtask_pool *pool, int flags) {
     mtask_status status =

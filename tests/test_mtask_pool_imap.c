@@ -647,6 +647,53 @@ START_TEST(a_few_buffers_are_used_again_and_again) {
 }
 END_TEST
 
+/* Buffers hold what was left in them; only at first, something else. */
+typedef struct fresh {
+    mtask_word ins, outs; /* how many held something else */
+    size_t left;          /* inputs */
+} fresh;
+
+#define MARK UINT64_C(0x123456789abcdef1)
+
+static void use_again(void *buffer, mtask_word *firsts) {
+    uint64_t *words = (uint64_t *)buffer;
+    mtask_word_add(firsts, words[0] != MARK || words[1] != ~MARK);
+    words[0] = MARK;
+    words[1] = ~MARK;
+}
+
+static mtask_status pull_into_used(void *in, void *ctx) {
+    fresh *self = (fresh *)ctx;
+    if (self->left-- == 0)
+        return MTASK_DONE;
+    use_again(in, &self->ins);
+    return MTASK_OK;
+}
+
+static void write_to_used(const void *in, void *out, void *ctx) {
+    testing_check(*(const uint64_t *)in == MARK);
+    use_again(out, &((fresh *)ctx)->outs);
+}
+
+START_TEST(buffers_are_reused_as_they_were_left) {
+    mtask_pool *pool = open_pool(2);
+    fresh self = {0, 0, 500};
+    mtask_imap_desc map = {.fn = write_to_used, .input = pull_into_used, .ctx = &self};
+    mtask_imap *imap;
+    mtask_item item;
+    map.in_size = map.out_size = 2 * sizeof(uint64_t);
+    map.ahead = 4;
+    ck_assert_status(mtask_pool_imap(pool, &map, &imap), MTASK_OK);
+    for (int i = 0; i < 500; i++)
+        ck_assert_status(mtask_imap_next(imap, &item, MTASK_FOREVER), MTASK_OK);
+    check_done(imap);
+    mtask_imap_close(imap);
+    ck_assert(self.ins > 0 && self.ins <= 6);
+    ck_assert(self.outs > 0 && self.outs <= 6);
+    end_pool(pool);
+}
+END_TEST
+
 /* ---- its end ---- */
 
 START_TEST(an_endless_input_can_be_left) {
@@ -817,6 +864,37 @@ START_TEST(a_closed_pool_takes_no_imap) {
     ck_assert_status(mtask_pool_imap(pool, &self->map, &imap), MTASK_CLOSED);
     free(self);
     end_pool(pool);
+}
+END_TEST
+
+static void *fail_to_begin(void *arg) {
+    (void)arg;
+    return mtask_fail(MTASK_NOT_FOUND, "no licence");
+}
+
+START_TEST(an_imap_on_a_broken_pool_says_so) {
+    for (int round = 0; round < 30; round++) {
+        mtask_pool_desc desc = {0};
+        mtask_pool *pool;
+        mtask_imap *imap = NULL;
+        mtask_item item;
+        source *self;
+        mtask_status status;
+        desc.workers = 1;
+        desc.init = fail_to_begin;
+        ck_assert_status(mtask_pool_create(&pool, &desc), MTASK_OK);
+        self = source_make(pool, 10);
+        status = mtask_pool_imap(pool, &self->map, &imap);
+        if (status == MTASK_OK) { /* its init had not failed yet */
+            status = mtask_imap_next(imap, &item, MTASK_FOREVER);
+            testing_check(strcmp(item.text, "no licence") == 0);
+            mtask_imap_close(imap);
+        }
+        ck_assert_status(status, MTASK_BROKEN);
+        ck_assert_uint_eq(self->pulled, 0);
+        free(self);
+        end_pool(pool);
+    }
 }
 END_TEST
 
@@ -1603,20 +1681,21 @@ TESTING_MAIN(
     an_item_that_fails_does_not_stop_the_others, a_result_stays_until_the_next_call,
     a_failure_of_the_input_ends_it, an_imap_needs_its_functions, after_a_time_out_it_goes_on,
     results_come_while_the_input_waits, buffers_of_any_size_are_aligned,
-    a_few_buffers_are_used_again_and_again, an_endless_input_can_be_left,
-    closing_nothing_is_allowed, close_waits_for_what_runs,
+    a_few_buffers_are_used_again_and_again, buffers_are_reused_as_they_were_left,
+    an_endless_input_can_be_left, closing_nothing_is_allowed, close_waits_for_what_runs,
     close_does_not_wait_for_what_has_not_begun,
     an_imap_that_has_not_begun_is_canceled_with_its_pool,
     an_imap_that_runs_ends_when_its_pool_is_terminated, terminate_wakes_who_waits_for_a_result,
-    a_closed_pool_takes_no_imap, a_pool_that_is_closed_does_the_imaps_it_has,
-    a_task_may_iterate_on_its_own_pool, a_task_may_iterate_on_another_pool, imaps_may_be_nested,
-    imaps_may_be_chained, many_threads_and_tasks_may_iterate_at_once,
-    futures_of_any_origin_come_once_each, no_futures_are_all_completed,
-    null_is_no_future_to_complete, a_future_that_stands_there_twice_comes_once,
-    futures_come_in_the_order_in_which_they_end, after_a_time_out_futures_still_come,
-    who_waits_is_woken_by_each_of_them, the_iterator_holds_its_futures,
-    futures_that_are_left_pending_may_end_later, ten_thousand_futures_are_allowed,
-    an_iterator_may_be_left_while_futures_end, a_task_may_iterate_over_tasks_of_its_own_pool,
-    a_task_may_iterate_over_tasks_of_another_pool, a_coroutine_is_parked_while_a_map_or_a_loop_runs,
-    a_canceled_coroutine_leaves_no_map_behind, a_coroutine_is_parked_while_it_waits_for_a_result,
-    a_canceled_coroutine_can_close_an_imap, a_coroutine_is_parked_while_futures_are_pending)
+    a_closed_pool_takes_no_imap, an_imap_on_a_broken_pool_says_so,
+    a_pool_that_is_closed_does_the_imaps_it_has, a_task_may_iterate_on_its_own_pool,
+    a_task_may_iterate_on_another_pool, imaps_may_be_nested, imaps_may_be_chained,
+    many_threads_and_tasks_may_iterate_at_once, futures_of_any_origin_come_once_each,
+    no_futures_are_all_completed, null_is_no_future_to_complete,
+    a_future_that_stands_there_twice_comes_once, futures_come_in_the_order_in_which_they_end,
+    after_a_time_out_futures_still_come, who_waits_is_woken_by_each_of_them,
+    the_iterator_holds_its_futures, futures_that_are_left_pending_may_end_later,
+    ten_thousand_futures_are_allowed, an_iterator_may_be_left_while_futures_end,
+    a_task_may_iterate_over_tasks_of_its_own_pool, a_task_may_iterate_over_tasks_of_another_pool,
+    a_coroutine_is_parked_while_a_map_or_a_loop_runs, a_canceled_coroutine_leaves_no_map_behind,
+    a_coroutine_is_parked_while_it_waits_for_a_result, a_canceled_coroutine_can_close_an_imap,
+    a_coroutine_is_parked_while_futures_are_pending)
