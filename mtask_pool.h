@@ -1994,10 +1994,10 @@ static mtask_job *mtask__job_sleep(mtask__worker *worker, mtask_job *job, mtask_
    what is waited for ("leapfrogging", Wagner and Calder, 1993). */
 static void mtask__job_await(mtask__worker *worker, mtask_job *job) {
     mtask__worker *thief = (mtask__worker *)(void *)job->thief;
-    unsigned turns = 0;
+    int turns = 0;
     while ((mtask__load(&job->state, ACQUIRE) & MTASK__JOB_DONE) == 0) { /* as in sync_slow */
         mtask_job *other = mtask__steal(worker, thief, false);
-        if (other == NULL && turns++ * 4 < MTASK_POOL_SPIN && mtask__spin(4))
+        if (other == NULL && 4 * turns++ < MTASK_POOL_SPIN && mtask__spin(4))
             continue;
         if (other == NULL)
             other = mtask__job_sleep(worker, job, thief);
