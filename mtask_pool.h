@@ -55,8 +55,9 @@
        their futures; the child gets a default pool of its own.
 
    COSTS
-     A job: no allocation, no atomic read-modify-write, about as much as four function calls. A
-     posted task: 32 bytes while it waits, no allocation of its own. A submitted one: one allocation.
+     A job: no allocation, no atomic read-modify-write: about a nanosecond beside the function that it
+     calls. A posted task: 32 bytes while it waits, no allocation of its own. A submitted one: one
+     allocation.
 
    CONTENTS: grep for the tag.
      >>pool  >>submit  >>group  >>job  >>loop  >>map  >>imap  >>completed
@@ -137,7 +138,7 @@ MTASK_API mtask_status mtask_pool_close(mtask_pool *pool);
 MTASK_API mtask_status mtask_pool_terminate(mtask_pool *pool);
 
 /* Blocks until a closed pool has done all it had to do and its threads have ended, at most
-   `timeout` nanoseconds. MTASK_OK, MTASK_TIMEOUT. MTASK_INVALID: it is not closed (the default
+   `timeout` nanoseconds. An imap that has not been closed, nor come to its end, is something to do. MTASK_OK, MTASK_TIMEOUT. MTASK_INVALID: it is not closed (the default
    pool never is), or the timeout is negative. MTASK_DEADLOCK: called by a worker of this pool. MTASK_BROKEN: a pool of the parent
    process, or an init failed. MTASK_CANCELED, MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_pool_join(mtask_pool *pool, int64_t timeout);
@@ -2724,6 +2725,16 @@ static void mtask__pool_bury(mtask_pool *pool) {
     mtask__pool_free(pool);
 }
 
+/* Iterators that have not come to their end keep the pool alive no more. */
+static void mtask__pool_abandon(mtask_pool *pool) {
+    mtask__news news;
+    memset(&news, 0, sizeof news);
+    mtask__lock(&pool->lock);
+    pool->terminated = true; /* what waits is done all the same: nobody takes it out */
+    mtask__pool_check_end(pool, &news);
+    mtask__pool_unlock(pool, &news);
+}
+
 MTASK_API mtask_status mtask_pool_destroy(mtask_pool *pool) {
     if (pool == NULL)
         return MTASK_OK;
@@ -2736,6 +2747,7 @@ MTASK_API mtask_status mtask_pool_destroy(mtask_pool *pool) {
     if (mtask_pool_current() == pool)
         return MTASK_DEADLOCK;
     (void)mtask_pool_close(pool);
+    mtask__pool_abandon(pool);
     (void)mtask__wait_begin(false);
     mtask__pool_outlast(pool);
     mtask__wait_end();

@@ -712,6 +712,30 @@ START_TEST(an_endless_input_can_be_left) {
 }
 END_TEST
 
+/* What nobody closes: kept, so that it is not lost. */
+static source *forgotten_source;
+static mtask_imap *forgotten;
+
+static void *count_slowly(void *arg) {
+    testing_pause(1);
+    mtask_word_add((mtask_word *)arg, 1);
+    return NULL;
+}
+
+START_TEST(destroy_does_what_waits_but_does_not_wait_for_a_forgotten_imap) {
+    mtask_pool *pool = open_pool(2);
+    mtask_word done = 0;
+    forgotten_source = source_make(pool, ENDLESS);
+    source_limit(forgotten_source, 6, 2);
+    forgotten = source_open(forgotten_source);
+    (void)next_item(forgotten_source, forgotten);
+    for (int i = 0; i < 20; i++)
+        ck_assert_status(mtask_pool_post(pool, count_slowly, &done), MTASK_OK);
+    ck_assert_status(mtask_pool_destroy(pool), MTASK_OK);
+    ck_assert_uint_eq(done, 20);
+}
+END_TEST
+
 START_TEST(closing_nothing_is_allowed) {
     mtask_imap_close(NULL);
     mtask_completed_close(NULL);
@@ -1682,7 +1706,8 @@ TESTING_MAIN(
     a_failure_of_the_input_ends_it, an_imap_needs_its_functions, after_a_time_out_it_goes_on,
     results_come_while_the_input_waits, buffers_of_any_size_are_aligned,
     a_few_buffers_are_used_again_and_again, buffers_are_reused_as_they_were_left,
-    an_endless_input_can_be_left, closing_nothing_is_allowed, close_waits_for_what_runs,
+    an_endless_input_can_be_left, destroy_does_what_waits_but_does_not_wait_for_a_forgotten_imap,
+    closing_nothing_is_allowed, close_waits_for_what_runs,
     close_does_not_wait_for_what_has_not_begun,
     an_imap_that_has_not_begun_is_canceled_with_its_pool,
     an_imap_that_runs_ends_when_its_pool_is_terminated, terminate_wakes_who_waits_for_a_result,
