@@ -24,8 +24,7 @@ CONFIGS=(
     "posix-tsan | clang -std=c11     | clang -std=c11 | $TSAN -DMTASK_FORCE_POSIX        | 6 | 25"
     "debug      | gcc -std=c11       | gcc -std=c11   | -O1 $ASAN -DMTASK_DEBUG=1        | 4 | 25"
     "c++11      | g++ -std=c++11     | gcc -std=c11   | -O2 -Werror                      | 2 | 10"
-    "c++20      | g++ -std=c++20     | gcc -std=c11   | -O2 -Werror                      | 2 | 10"
-    "clang++    | clang++ -std=c++17 | clang -std=c11 | -O2 -Werror                      | 2 | 10"
+    "clang++    | clang++ -std=c++20 | clang -std=c11 | -O2 -Werror                      | 2 | 10"
 )
 QUICK="gcc-O2 each_header config_errors config_units"
 CHECKS="each_header config_warnings config_units config_errors config_cpp config_plugin
