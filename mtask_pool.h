@@ -268,7 +268,7 @@ typedef struct mtask_job {
     char *text;                 /* why it failed: allocated, or NULL */
     struct mtask__deque *thief; /* who took it */
     mtask_pool *pool;           /* of a caller that is no worker: where it waits, */
-    uint64_t ticket;            /* under which number */
+    uint64_t ticket;            /* under which number; or how high the thief's deque was */
     mtask_word state;
     mtask_status status;
 } mtask_job;
@@ -662,7 +662,7 @@ struct mtask_pool {
     mtask_outcome why;  /* it is broken */
     mtask_sem tokens;   /* sleepers sleep on this: one each for those that were woken */
     mtask_word forking; /* a deque is in use: there may be jobs */
-    mtask_word used;    /* workers from this number on have never been alive */
+    mtask_word used; /* workers from this number on have never been alive; read without it, too */
     /* what follows does not change */
     mtask_word nonce;
     unsigned workers;
@@ -745,8 +745,8 @@ typedef struct mtask__news {
 
 static mtask_status mtask__worker_start_spare(mtask__worker *worker);
 
-/* Does it. The group may be gone by then, and, at the last token, the pool: of both only the
-   address is used. False: a thread could not be started. */
+/* Does it. The group may be gone by then: only the address is used. Once the last token is given, the
+   pool may be gone, too. False: a thread could not be started. */
 static bool mtask__pool_tell(mtask_pool *pool, const mtask__news *news) {
     bool done = true;
     if (news->ended != NULL)
