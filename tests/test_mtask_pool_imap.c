@@ -713,8 +713,8 @@ START_TEST(an_endless_input_can_be_left) {
 END_TEST
 
 /* What nobody closes: kept, so that it is not lost. */
-static source *forgotten_source;
-static mtask_imap *forgotten;
+static source *volatile forgotten_source;
+static mtask_imap *volatile forgotten;
 
 static void *count_slowly(void *arg) {
     testing_pause(1);
