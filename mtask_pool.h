@@ -3383,6 +3383,7 @@ static mtask_status mtask__imap_start(mtask_imap *imap) {
     status = mtask_queue_init(&imap->ready, &ready);
     if (status != MTASK_OK)
         return status;
+    imap->ready.calm = true;
     (void)mtask_group_init(&imap->group, imap->pool, 0);
     mtask__lock(&imap->pool->lock);
     status = mtask__pool_refusal(imap->pool, NULL, false);

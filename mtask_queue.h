@@ -157,6 +157,7 @@ typedef struct mtask_queue {
     bool shared;
     bool unbounded;
     bool plain; /* a bounded FIFO of one process: what the fast paths are for */
+    bool calm;  /* who waits sleeps without letting others run first: items take long */
 } mtask_queue;
 
 /* Makes a queue as `desc` says. MTASK_INVALID: a NULL argument, an unknown kind or flag, capacity
@@ -312,7 +313,6 @@ typedef struct mtask__queue_gate {
     mtask_word word;
     mtask_word sleepers;        /* how many are asleep, or about to be */
     mtask_word spin;            /* how many pauses were enough lately */
-    mtask_word vain;            /* how often in a row it was no use to let others run */
     mtask__listener *listeners; /* guarded by listen_lock */
 } __attribute__((aligned(64))) mtask__queue_gate;
 
@@ -1311,23 +1311,15 @@ static bool mtask__queue_spin(mtask_queue *queue, mtask_queue_op op) {
 
 /* Looks before it sleeps whether that can be spared. After the pauses it lets other threads run: if
    the two share a CPU, the other side goes on at once, for a fraction of what a wake-up costs; and
-   where nobody else wants the CPU, a system call takes as long as some pauses. Where many want it,
-   who yields may be out for long: when it was no use four times in a row, it is only tried now and
-   then. */
+   where nobody else wants the CPU, a system call takes as long as some pauses. */
 static bool mtask__queue_look(mtask_queue *queue, mtask_queue_op op) {
-    mtask__queue_gate *gate = mtask__queue_gate_of(queue, op);
-    mtask_word vain = mtask__load(&gate->vain, RELAXED); /* a hint, like `spin` */
-    bool yields = vain < 4 || vain % 16 == 0;
     if (mtask__queue_spin(queue, op))
         return true;
-    for (int i = 0; yields && i < MTASK__QUEUE_YIELDS && mtask__spin(0); i++) {
+    for (int i = 0; !queue->calm && i < MTASK__QUEUE_YIELDS && mtask__spin(0); i++) {
         mtask__yield();
-        if (mtask__queue_is_sure(queue, op)) {
-            mtask__store(&gate->vain, 0, RELAXED);
+        if (mtask__queue_is_sure(queue, op))
             return true;
-        }
     }
-    mtask__store(&gate->vain, vain + 1, RELAXED);
     return mtask__queue_is_ready(queue, op);
 }
 
