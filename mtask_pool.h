@@ -812,10 +812,15 @@ static void mtask__pool_rouse(mtask_pool *pool, bool jobs, mtask__news *news) {
     }
 }
 
+/* With the pool locked: whether there is nothing to come. */
+static bool mtask__pool_is_over(const mtask_pool *pool) {
+    bool held = pool->holds > 0 && !pool->terminated;
+    return pool->closed && pool->pending == 0 && pool->running == 0 && !held;
+}
+
 /* If there is nothing more to come, wakes all who sleep: they end. */
 static void mtask__pool_check_end(mtask_pool *pool, mtask__news *news) {
-    bool held = pool->holds > 0 && !pool->terminated;
-    if (!pool->closed || pool->pending > 0 || pool->running > 0 || held)
+    if (!mtask__pool_is_over(pool))
         return;
     news->tokens += pool->sleeping;
     pool->searching += pool->sleeping;
@@ -2009,7 +2014,7 @@ static void mtask__job_await(mtask__worker *worker, mtask_job *job) {
 }
 
 /* The owner wants its uppermost job, which may have been stolen, back. While it waits for the thief,
-   the job keeps its place: there mtask__jobs_lead_to finds it. */
+   the job keeps its place: there mtask__thief_of finds it. */
 MTASK_API mtask_status mtask__job_contest(mtask_job *job, void **value) {
     mtask__worker *worker = mtask__worker_here();
     mtask__deque *deque = &worker->deque;
@@ -2179,12 +2184,6 @@ static bool mtask__pool_has_surplus(const mtask_pool *pool) {
     return pool->threads - pool->waiting > pool->workers;
 }
 
-/* With the pool locked: whether there is nothing to come. */
-static bool mtask__pool_is_over(const mtask_pool *pool) {
-    bool held = pool->holds > 0 && !pool->terminated;
-    return pool->closed && pool->pending == 0 && pool->running == 0 && !held;
-}
-
 /* Sleeps until there is a token, and then is a searcher again. If there are spare threads, looks now
    and then whether they are needed. False: it was not, and has ended. */
 static bool mtask__worker_doze(mtask__worker *worker, bool spare) {
@@ -2230,8 +2229,7 @@ static bool mtask__worker_recheck(mtask__worker *worker, unsigned awake) {
 }
 
 /* What a searcher does that has found no job. True: it is a searcher still, or again, and there may
-   be something. False: it has to end. *force: there are jobs that their
-   owner keeps.
+   be something. False: it has to end. *force: there are jobs that their owner keeps.
 
    Why no wake-up is lost. Tasks come into the backlog under the pool's lock: either they are seen
    here, or whoever brings them sees a sleeper. Jobs are spawned without it: the wish is left in
@@ -2387,7 +2385,6 @@ static void *mtask__worker_main(void *arg) {
     mtask_pool *pool = worker->pool;
     mtask_outcome outcome;
     mtask__frame frame;
-    worker->retired = false;
     if (pool->desc.init != NULL &&
         mtask__run(pool->desc.init, pool->desc.ctx, &outcome) != MTASK_OK) {
         mtask__pool_break(pool, &outcome);

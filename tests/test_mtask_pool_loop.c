@@ -1,29 +1,7 @@
 /* test_mtask_pool_loop.c - loops and reductions over index ranges */
-#include "testing_threads.h"
-
-#include "../mtask_pool.h"
+#include "testing_pool.h"
 
 /* ---- helpers ---- */
-
-static mtask_pool *open_pool(unsigned workers) {
-    mtask_pool_desc desc = {0};
-    mtask_pool *pool = NULL;
-    desc.workers = workers;
-    ck_assert_status(mtask_pool_create(&pool, &desc), MTASK_OK);
-    return pool;
-}
-
-static void end_pool(mtask_pool *pool) {
-    ck_assert_status(mtask_pool_destroy(pool), MTASK_OK);
-}
-
-/* Runs fn(arg) as a task of the pool. */
-static void run_task(mtask_pool *pool, mtask_fn fn, void *arg) {
-    mtask_future *future;
-    ck_assert_status(mtask_pool_submit(pool, fn, arg, &future), MTASK_OK);
-    ck_assert_status(mtask_future_get(future, NULL, MTASK_FOREVER), MTASK_OK);
-    mtask_future_release(future);
-}
 
 /* A range of indices, and how often each was done. */
 typedef struct range {

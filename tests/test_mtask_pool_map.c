@@ -1,44 +1,13 @@
 /* test_mtask_pool_map.c - map over arrays: items, chunks, failures, progress, without waiting */
-#include "testing_threads.h"
-
-#include "../mtask_pool.h"
+#include "testing_pool.h"
 
 /* ---- helpers ---- */
-
-static mtask_pool *open_pool(unsigned workers) {
-    mtask_pool_desc desc = {0};
-    mtask_pool *pool = NULL;
-    desc.workers = workers;
-    ck_assert_status(mtask_pool_create(&pool, &desc), MTASK_OK);
-    return pool;
-}
-
-static void end_pool(mtask_pool *pool) {
-    ck_assert_status(mtask_pool_destroy(pool), MTASK_OK);
-}
 
 /* Waits for a future and gives it back. */
 static mtask_status take(mtask_future *future, mtask_outcome *outcome) {
     mtask_status status = mtask_future_get(future, outcome, MTASK_FOREVER);
     mtask_future_release(future);
     return status;
-}
-
-/* Runs fn(arg) as a task of the pool. */
-static void run_task(mtask_pool *pool, mtask_fn fn, void *arg) {
-    mtask_future *future;
-    ck_assert_status(mtask_pool_submit(pool, fn, arg, &future), MTASK_OK);
-    ck_assert_status(take(future, NULL), MTASK_OK);
-}
-
-/* Returns when the word holds at least `value`. */
-static void await_word(const mtask_word *word, mtask_word value) {
-    for (long turn = 0; mtask_word_load(word) < value; turn++) {
-        if (turn < 1000)
-            sched_yield();
-        else
-            testing_pause(1);
-    }
 }
 
 /* An array to map over, on the heap so that a late access is caught. */
