@@ -587,6 +587,15 @@ typedef struct mtask__entry {
     mtask_group *group;
 } mtask__entry;
 
+static mtask__entry mtask__entry_of(mtask_fn fn, void *arg, mtask__work *work, mtask_group *group) {
+    mtask__entry entry;
+    entry.fn = fn;
+    entry.arg = arg;
+    entry.work = work;
+    entry.group = group;
+    return entry;
+}
+
 /* The tasks that wait to be started, in order: a ring that grows. A place is a number that is never
    used again; a task that is taken out leaves a hole. */
 typedef struct mtask__backlog {
@@ -1575,10 +1584,7 @@ static mtask_status mtask__work_submit(mtask__work *work, mtask_fn fn, void *arg
                                        mtask_future **future, int64_t deadline) {
     mtask__entry entry;
     mtask_status status;
-    entry.fn = fn;
-    entry.arg = arg;
-    entry.work = work;
-    entry.group = work->group;
+    entry = mtask__entry_of(fn, arg, work, work->group);
     if (future != NULL)
         *future = &work->future;
     status = mtask__pool_enter(work->pool, &entry, false, deadline);
@@ -1609,10 +1615,7 @@ MTASK_API mtask_status mtask_pool_submit_ex(mtask_pool *pool, const mtask_task_d
         return status;
     if (desc->group != NULL && desc->group->pool != pool)
         return MTASK_INVALID;
-    entry.fn = desc->fn;
-    entry.arg = desc->arg;
-    entry.work = NULL;
-    entry.group = desc->group;
+    entry = mtask__entry_of(desc->fn, desc->arg, NULL, desc->group);
     if (future == NULL && desc->free_value == NULL && desc->on_success == NULL &&
         desc->on_failure == NULL)
         return mtask__pool_enter(pool, &entry, false, deadline);
@@ -1646,10 +1649,7 @@ static mtask_status mtask__pool_post(mtask_pool *pool, mtask_fn fn, void *arg, m
     mtask__entry entry;
     if (fn == NULL)
         return MTASK_INVALID;
-    entry.fn = fn;
-    entry.arg = arg;
-    entry.work = NULL;
-    entry.group = group;
+    entry = mtask__entry_of(fn, arg, NULL, group);
     return mtask__pool_enter(pool, &entry, false, mtask__pool_patience(pool));
 }
 
@@ -1885,10 +1885,7 @@ static bool mtask__job_inject(mtask_job *job) {
     job->pool = NULL;
     if (mtask__task_current()->parker != NULL || mtask_pool_default(&job->pool) != MTASK_OK)
         return false;
-    entry.fn = mtask__run_injected;
-    entry.arg = job;
-    entry.work = NULL;
-    entry.group = NULL;
+    entry = mtask__entry_of(mtask__run_injected, job, NULL, NULL);
     job->state = MTASK__JOB_INJECTED;
     return mtask__pool_enter(job->pool, &entry, false, MTASK_NOWAIT) == MTASK_OK;
 }
@@ -3222,10 +3219,7 @@ static void mtask__imap_abort(void *arg) {
 /* Has the next step submitted. */
 static void mtask__imap_go(mtask_imap *imap) {
     mtask__entry entry;
-    entry.fn = mtask__imap_step;
-    entry.arg = imap;
-    entry.work = NULL;
-    entry.group = &imap->group;
+    entry = mtask__entry_of(mtask__imap_step, imap, NULL, &imap->group);
     if (mtask__pool_enter(imap->pool, &entry, true, MTASK_NOWAIT) != MTASK_OK)
         mtask__imap_abort(imap);
 }

@@ -1,7 +1,5 @@
 /* test_mtask_group.c - groups of tasks: wait for all, the first failure, cancel, use again */
-#include "testing_threads.h"
-
-#include "../mtask_pool.h"
+#include "testing_pool.h"
 
 /* ---- helpers ---- */
 
@@ -10,15 +8,6 @@ static mtask_pool *make(const mtask_pool_desc *desc) {
     ck_assert_status(mtask_pool_create(&pool, desc), MTASK_OK);
     ck_assert_ptr_nonnull(pool);
     return pool;
-}
-
-static mtask_pool *make_workers(unsigned workers) {
-    mtask_pool_desc desc = {.workers = workers};
-    return make(&desc);
-}
-
-static void end(mtask_pool *pool) {
-    ck_assert_status(mtask_pool_destroy(pool), MTASK_OK);
 }
 
 static void init(mtask_group *group, mtask_pool *pool, int flags) {
@@ -66,12 +55,6 @@ static void *fail_with(void *arg) {
     return mtask_fail(MTASK_NOT_FOUND, "no %s", (const char *)arg);
 }
 
-/* Returns when the word is at least `count`. */
-static void await_word(const mtask_word *word, mtask_word count) {
-    while (mtask_word_load(word) < count)
-        testing_pause(1);
-}
-
 static mtask_event gate;
 static mtask_word at_gate; /* how many have come there */
 
@@ -94,7 +77,7 @@ static mtask_pool_stats stats_of(mtask_pool *pool) {
 
 /* A pool of one worker, held at the gate by a task outside all groups. */
 static mtask_pool *make_held(void) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_event_clear(&gate);
     mtask_word_store(&at_gate, 0);
     ck_assert_status(mtask_pool_post(pool, wait_at_gate, NULL), MTASK_OK);
@@ -124,7 +107,7 @@ static void check_failure(mtask_group *group, mtask_status status, const char *t
 /* ---- all of them ---- */
 
 START_TEST(an_empty_group_has_nothing_to_wait_for) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_outcome outcome;
     mtask_group group;
     init(&group, pool, 0);
@@ -134,12 +117,12 @@ START_TEST(an_empty_group_has_nothing_to_wait_for) {
         ck_assert_status(mtask_group_wait(&group, &outcome, MTASK_FOREVER), MTASK_OK);
         ck_assert_status(mtask_group_wait(&group, NULL, MTASK_NOWAIT), MTASK_OK);
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(unknown_flags_and_missing_functions_are_refused) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_future *future = NULL;
     mtask_group group;
     ck_assert_status(mtask_group_init(&group, pool, MTASK_SHARED), MTASK_INVALID);
@@ -151,13 +134,13 @@ START_TEST(unknown_flags_and_missing_functions_are_refused) {
     ck_assert_uint_eq(mtask_group_pending(&group), 0);
     ck_assert_status(mtask_group_wait(&group, NULL, -1), MTASK_INVALID);
     wait_ok(&group);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(wait_returns_when_all_tasks_have_ended) {
     for (unsigned workers = 1; workers <= 3; workers++) {
-        mtask_pool *pool = make_workers(workers);
+        mtask_pool *pool = open_pool(workers);
         mtask_word ran = 0;
         mtask_group group;
         init(&group, pool, 0);
@@ -165,13 +148,13 @@ START_TEST(wait_returns_when_all_tasks_have_ended) {
             post(&group, count_one, &ran);
         wait_ok(&group);
         ck_assert_uint_eq(mtask_word_load(&ran), 500);
-        end(pool);
+        end_pool(pool);
     }
 }
 END_TEST
 
 START_TEST(a_group_waits_for_its_own_tasks_only) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_word ran = 0;
     mtask_group mine, other;
     init(&mine, pool, 0);
@@ -185,7 +168,7 @@ START_TEST(a_group_waits_for_its_own_tasks_only) {
     ck_assert_uint_eq(mtask_group_pending(&other), 1);
     mtask_event_set(&gate);
     wait_ok(&other);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -206,12 +189,12 @@ START_TEST(pending_counts_what_has_not_ended) {
     ck_assert_uint_eq(mtask_group_pending(&group), 1); /* also while it runs */
     mtask_event_set(&gate);
     wait_ok(&group);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(tasks_of_a_group_have_futures_too) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_future *good, *bad;
     mtask_outcome outcome;
     mtask_group group;
@@ -228,12 +211,12 @@ START_TEST(tasks_of_a_group_have_futures_too) {
     ck_assert_str_eq(outcome.text, "no key");
     mtask_future_release(good);
     mtask_future_release(bad);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(futures_of_a_group_outlive_it) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_group *group = (mtask_group *)malloc(sizeof *group);
     mtask_future *future;
     mtask_outcome outcome;
@@ -244,7 +227,7 @@ START_TEST(futures_of_a_group_outlive_it) {
     free(group);
     ck_assert_status(mtask_future_get(future, &outcome, MTASK_FOREVER), MTASK_OK);
     ck_assert_ptr_eq(outcome.value, pool);
-    end(pool);
+    end_pool(pool);
     mtask_future_release(future);
 }
 END_TEST
@@ -260,7 +243,7 @@ static void count_failure(const mtask_outcome *outcome, void *ctx) {
 }
 
 START_TEST(a_described_task_may_belong_to_a_group) {
-    mtask_pool *pool = make_workers(2), *other = make_workers(1);
+    mtask_pool *pool = open_pool(2), *other = open_pool(1);
     mtask_word called = 0;
     mtask_group group;
     mtask_task_desc task = {.fn = return_arg,
@@ -281,8 +264,8 @@ START_TEST(a_described_task_may_belong_to_a_group) {
     check_failure(&group, MTASK_NOT_FOUND, "no file");
     ck_assert(mtask_future_done(future));
     mtask_future_release(future);
-    end(pool);
-    end(other);
+    end_pool(pool);
+    end_pool(other);
     ck_assert_uint_eq(mtask_word_load(&called), 1020);
 }
 END_TEST
@@ -322,12 +305,12 @@ START_TEST(a_wait_with_a_timeout_takes_its_time) {
     ck_assert_uint_eq(mtask_group_pending(&group), 1);
     mtask_event_set(&gate);
     ck_assert_status(mtask_group_wait(&group, &outcome, MTASK_SEC(60)), MTASK_OK);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(a_wait_that_timed_out_loses_no_failure) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_outcome outcome;
     mtask_group group;
     init(&group, pool, 0);
@@ -340,12 +323,12 @@ START_TEST(a_wait_that_timed_out_loses_no_failure) {
     mtask_event_set(&gate);
     check_failure(&group, MTASK_NOT_FOUND, "no luck");
     wait_ok(&group); /* it was told; the group is as new */
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(a_waiter_sleeps_until_the_last_task_ends) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     testing_crowd crowd;
     mtask_group group;
     init(&group, pool, 0);
@@ -358,7 +341,7 @@ START_TEST(a_waiter_sleeps_until_the_last_task_ends) {
     testing_crowd_join(&crowd);
     ck_assert_status(crowd.members[0].status, MTASK_OK);
     ck_assert_uint_eq(mtask_group_pending(&group), 0);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -376,7 +359,7 @@ START_TEST(several_may_wait_for_a_group) {
         mtask_event_set(&gate);
         testing_crowd_join(&crowd);
         ck_assert_int_eq(testing_crowd_count(&crowd, MTASK_OK), 3);
-        end(pool);
+        end_pool(pool);
     }
 }
 END_TEST
@@ -387,7 +370,7 @@ static void *wait_in_task(void *arg) {
 }
 
 START_TEST(another_task_may_wait_for_a_group) {
-    mtask_pool *pool = make_held(), *other = make_workers(1);
+    mtask_pool *pool = make_held(), *other = open_pool(1);
     mtask_future *future = NULL;
     mtask_group group;
     init(&group, pool, 0);
@@ -399,15 +382,15 @@ START_TEST(another_task_may_wait_for_a_group) {
     mtask_event_set(&gate);
     ck_assert_status(mtask_future_get(future, NULL, MTASK_FOREVER), MTASK_OK);
     mtask_future_release(future);
-    end(other);
-    end(pool);
+    end_pool(other);
+    end_pool(pool);
 }
 END_TEST
 
 /* ---- failures ---- */
 
 START_TEST(the_first_failure_in_time_is_told) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_word ran = 0;
     mtask_group group;
     init(&group, pool, 0);
@@ -420,13 +403,13 @@ START_TEST(the_first_failure_in_time_is_told) {
         testing_pause(1);
     mtask_event_set(&gate);
     check_failure(&group, MTASK_NOT_FOUND, "no beginning");
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(a_failure_does_not_stop_the_others) {
     for (unsigned workers = 1; workers <= 2; workers++) {
-        mtask_pool *pool = make_workers(workers);
+        mtask_pool *pool = open_pool(workers);
         mtask_word ran = 0;
         mtask_group group;
         init(&group, pool, 0);
@@ -436,24 +419,24 @@ START_TEST(a_failure_does_not_stop_the_others) {
         check_failure(&group, MTASK_NOT_FOUND, "no way");
         ck_assert_uint_eq(mtask_word_load(&ran), 90);
         ck_assert_uint_eq(stats_of(pool).canceled, 0);
-        end(pool);
+        end_pool(pool);
     }
 }
 END_TEST
 
 START_TEST(the_outcome_may_be_left_out) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_group group;
     init(&group, pool, 0);
     post(&group, fail_with, (void *)"sense");
     ck_assert_status(mtask_group_wait(&group, NULL, MTASK_FOREVER), MTASK_FAILED);
     ck_assert_status(mtask_group_wait(&group, NULL, MTASK_FOREVER), MTASK_OK);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(one_worker_tells_the_failure_that_was_submitted_first) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_group group;
     init(&group, pool, 0);
     for (int round = 0; round < 50; round++) {
@@ -462,7 +445,7 @@ START_TEST(one_worker_tells_the_failure_that_was_submitted_first) {
         post(&group, fail_with, (void *)"second");
         check_failure(&group, MTASK_NOT_FOUND, "no first");
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -472,7 +455,7 @@ static void *fail_with_long_text(void *arg) {
 }
 
 START_TEST(a_long_text_is_cut) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_outcome outcome;
     mtask_group group;
     init(&group, pool, 0);
@@ -480,12 +463,12 @@ START_TEST(a_long_text_is_cut) {
     ck_assert_status(mtask_group_wait(&group, &outcome, MTASK_FOREVER), MTASK_FAILED);
     ck_assert_status(outcome.status, MTASK_FAILED);
     ck_assert_uint_eq(strlen(outcome.text), MTASK_TEXT_SIZE - 1);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(fail_fast_cancels_what_has_not_started) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_word ran = 0;
     mtask_future *last, *outside = NULL;
     mtask_group group;
@@ -504,12 +487,12 @@ START_TEST(fail_fast_cancels_what_has_not_started) {
     ck_assert_uint_eq(stats_of(pool).canceled, 11);
     mtask_future_release(last);
     mtask_future_release(outside);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(fail_fast_refuses_more_until_it_was_waited_for) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_word ran = 0;
     mtask_future *future = NULL;
     mtask_group group;
@@ -532,12 +515,12 @@ START_TEST(fail_fast_refuses_more_until_it_was_waited_for) {
         testing_pause(1);
     ck_assert_status(mtask_group_post(&group, count_one, &ran), MTASK_CANCELED);
     check_failure(&group, MTASK_NOT_FOUND, "no less");
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(fail_fast_lets_running_tasks_end) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_future *running;
     mtask_group group;
     init(&group, pool, MTASK_FAIL_FAST);
@@ -550,7 +533,7 @@ START_TEST(fail_fast_lets_running_tasks_end) {
     check_failure(&group, MTASK_NOT_FOUND, "no hurry");
     ck_assert_status(mtask_future_get(running, NULL, MTASK_NOWAIT), MTASK_OK);
     mtask_future_release(running);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -568,12 +551,12 @@ START_TEST(a_group_that_fails_fast_leaves_other_groups_alone) {
     check_failure(&fast, MTASK_NOT_FOUND, "no all");
     wait_ok(&slow);
     ck_assert_uint_eq(mtask_word_load(&ran), 13);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(success_is_as_fast_with_fail_fast) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_word ran = 0;
     mtask_group group;
     init(&group, pool, MTASK_FAIL_FAST);
@@ -581,7 +564,7 @@ START_TEST(success_is_as_fast_with_fail_fast) {
         post(&group, count_one, &ran);
     wait_ok(&group);
     ck_assert_uint_eq(mtask_word_load(&ran), 200);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -612,12 +595,12 @@ START_TEST(a_cancelled_group_runs_nothing_more) {
     ck_assert_uint_eq(mtask_word_load(&ran), 0);
     mtask_future_release(future);
     mtask_future_release(outside);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(a_cancelled_group_waits_for_what_runs) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_future *running;
     mtask_group group;
     init(&group, pool, 0);
@@ -631,12 +614,12 @@ START_TEST(a_cancelled_group_waits_for_what_runs) {
     ck_assert_status(mtask_group_wait(&group, NULL, MTASK_FOREVER), MTASK_CANCELED);
     ck_assert_status(mtask_future_get(running, NULL, MTASK_NOWAIT), MTASK_OK);
     mtask_future_release(running);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(a_failure_is_told_before_a_cancellation) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_group group;
     init(&group, pool, 0);
     post(&group, fail_at_gate, (void *)"hope");
@@ -645,7 +628,7 @@ START_TEST(a_failure_is_told_before_a_cancellation) {
     ck_assert_status(mtask_group_cancel(&group), MTASK_OK);
     mtask_event_set(&gate);
     check_failure(&group, MTASK_NOT_FOUND, "no hope");
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -665,7 +648,7 @@ START_TEST(one_cancelled_task_is_told_too) {
     ck_assert_uint_eq(mtask_word_load(&ran), 2); /* that is no failure */
     mtask_future_release(future);
     wait_ok(&group);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -683,7 +666,7 @@ START_TEST(cancelling_the_last_task_wakes_who_waits) {
     ck_assert_status(crowd.members[0].status, MTASK_CANCELED);
     mtask_future_release(future);
     mtask_event_set(&gate);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -700,7 +683,7 @@ START_TEST(cancelling_the_group_wakes_who_waits) {
     testing_crowd_join(&crowd);
     ck_assert_status(crowd.members[0].status, MTASK_CANCELED);
     mtask_event_set(&gate);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -722,7 +705,7 @@ START_TEST(a_task_may_cancel_its_group) {
     mtask_event_set(&gate);
     ck_assert_status(mtask_group_wait(&group, NULL, MTASK_FOREVER), MTASK_CANCELED);
     ck_assert_uint_eq(mtask_word_load(&ran), 1);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -744,7 +727,7 @@ START_TEST(cancelling_a_group_makes_room_in_a_full_backlog) {
     ck_assert_status(mtask_pool_post(pool, return_arg, NULL), MTASK_FULL);
     mtask_event_set(&gate);
     ck_assert_status(mtask_group_wait(&group, NULL, MTASK_FOREVER), MTASK_CANCELED);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -770,7 +753,7 @@ START_TEST(cancelling_a_group_turns_away_who_waits_for_room) {
     ck_assert_int_eq(testing_crowd_count(&crowd, MTASK_CANCELED), 3);
     ck_assert_status(mtask_group_wait(&group, NULL, MTASK_FOREVER), MTASK_CANCELED);
     mtask_event_set(&gate);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -791,7 +774,7 @@ START_TEST(close_refuses_more_and_the_rest_is_done) {
     ck_assert_uint_eq(mtask_word_load(&ran), 5);
     ck_assert_status(mtask_pool_join(pool, MTASK_FOREVER), MTASK_OK);
     wait_ok(&group);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -811,7 +794,7 @@ START_TEST(terminate_cancels_tasks_of_groups_and_wakes_who_waits) {
     ck_assert_uint_eq(mtask_group_pending(&group), 0);
     ck_assert_status(mtask_group_post(&group, count_one, &ran), MTASK_CLOSED);
     mtask_event_set(&gate);
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(mtask_word_load(&ran), 0);
 }
 END_TEST
@@ -838,14 +821,14 @@ START_TEST(a_pool_that_breaks_fails_its_groups) {
     ck_assert_uint_eq(mtask_group_pending(&group), 0);
     while (mtask_group_post(&group, return_arg, NULL) != MTASK_BROKEN)
         testing_pause(1);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 /* ---- used again, freed at once ---- */
 
 START_TEST(a_group_can_be_used_again_after_each_wait) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_word ran = 0, expected = 0;
     mtask_group group;
     init(&group, pool, 0);
@@ -860,12 +843,12 @@ START_TEST(a_group_can_be_used_again_after_each_wait) {
         }
         ck_assert_uint_eq(mtask_word_load(&ran), expected);
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(a_cancelled_group_can_be_used_again_after_a_wait) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_word ran = 0;
     mtask_group group;
     init(&group, pool, 0);
@@ -877,7 +860,7 @@ START_TEST(a_cancelled_group_can_be_used_again_after_a_wait) {
         wait_ok(&group);
         ck_assert_uint_eq(mtask_word_load(&ran), round + 1);
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -908,7 +891,7 @@ static void free_group(mtask_group *group) {
 }
 
 START_TEST(a_group_can_be_freed_as_soon_as_wait_returns) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     testing_random random = testing_random_make(testing_seed(), 0);
     int64_t start = mtask_now();
     for (long round = 0; round < testing_scale(60000) && testing_has_time(start); round++) {
@@ -919,13 +902,13 @@ START_TEST(a_group_can_be_freed_as_soon_as_wait_returns) {
         testing_check(status == MTASK_OK || status == MTASK_FAILED);
         free_group(group);
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 /* The wait may find that all have ended while the last of them is about to wake it. */
 START_TEST(a_group_can_be_freed_when_a_short_wait_returns) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     testing_random random = testing_random_make(testing_seed(), 0);
     int64_t start = mtask_now();
     for (long round = 0; round < testing_scale(60000) && testing_has_time(start); round++) {
@@ -937,12 +920,12 @@ START_TEST(a_group_can_be_freed_when_a_short_wait_returns) {
         testing_check(status == MTASK_OK || status == MTASK_FAILED);
         free_group(group);
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(a_group_on_the_stack_of_a_short_function_is_enough) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_word ran = 0;
     for (int round = 0; round < 200; round++) {
         mtask_group groups[3];
@@ -953,7 +936,7 @@ START_TEST(a_group_on_the_stack_of_a_short_function_is_enough) {
         for (int i = 2; i >= 0; i--)
             wait_ok(&groups[i]);
     }
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(mtask_word_load(&ran), 600);
 }
 END_TEST
@@ -983,7 +966,7 @@ static void *grow(void *arg) {
 
 START_TEST(tasks_of_a_group_may_add_others) {
     for (unsigned workers = 1; workers <= 3; workers++) {
-        mtask_pool *pool = make_workers(workers);
+        mtask_pool *pool = open_pool(workers);
         mtask_word ran = 0;
         mtask_group group;
         sprout *root = (sprout *)malloc(sizeof *root);
@@ -993,7 +976,7 @@ START_TEST(tasks_of_a_group_may_add_others) {
         post(&group, grow, root);
         wait_ok(&group);
         ck_assert_uint_eq(mtask_word_load(&ran), 1023);
-        end(pool);
+        end_pool(pool);
     }
 }
 END_TEST
@@ -1012,10 +995,10 @@ static void *use_own_group(void *arg) {
 
 START_TEST(the_only_worker_may_wait_for_a_group) {
     for (unsigned workers = 1; workers <= 2; workers++) {
-        mtask_pool *pool = make_workers(workers);
+        mtask_pool *pool = open_pool(workers);
         for (int i = 0; i < 50; i++)
             ck_assert_ptr_eq(run_in(pool, use_own_group, pool), pool);
-        end(pool);
+        end_pool(pool);
     }
 }
 END_TEST
@@ -1034,10 +1017,10 @@ static void *use_failing_group(void *arg) {
 }
 
 START_TEST(the_only_worker_learns_how_its_group_failed) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     for (int i = 0; i < 20; i++)
         ck_assert_ptr_eq(run_in(pool, use_failing_group, pool), pool);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1055,10 +1038,10 @@ static void *wait_for_own_group_in_time(void *arg) {
 }
 
 START_TEST(the_only_worker_may_wait_for_a_group_with_a_timeout) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     for (int i = 0; i < 10; i++)
         ck_assert_ptr_eq(run_in(pool, wait_for_own_group_in_time, pool), pool);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1077,9 +1060,9 @@ static void *nest_groups(void *arg) {
 
 START_TEST(groups_may_be_waited_for_inside_groups) {
     for (unsigned workers = 1; workers <= 2; workers++) {
-        mtask_pool *pool = make_workers(workers);
+        mtask_pool *pool = open_pool(workers);
         (void)run_in(pool, nest_groups, (void *)(uintptr_t)5);
-        end(pool);
+        end_pool(pool);
     }
 }
 END_TEST
@@ -1090,7 +1073,7 @@ static void *wait_for_own(void *arg) {
 
 /* The wait would never end: the task itself is one of those that it waits for. */
 START_TEST(a_task_cannot_wait_for_its_own_group) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_future *future;
     mtask_outcome outcome;
     mtask_group group;
@@ -1100,7 +1083,7 @@ START_TEST(a_task_cannot_wait_for_its_own_group) {
     ck_assert_uint_eq((uintptr_t)outcome.value, MTASK_DEADLOCK);
     wait_ok(&group);
     mtask_future_release(future);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1135,12 +1118,12 @@ static void run_stall(testing_member *self) {
 }
 
 START_TEST(many_threads_may_use_groups_of_one_pool) {
-    fair f = {.pool = make_workers(2), .rounds = testing_scale(2000)};
+    fair f = {.pool = open_pool(2), .rounds = testing_scale(2000)};
     testing_crowd crowd;
     f.seed = testing_seed();
     testing_crowd_start(&crowd, 4, run_stall, &f);
     testing_crowd_join(&crowd);
-    end(f.pool);
+    end_pool(f.pool);
 }
 END_TEST
 
@@ -1168,7 +1151,7 @@ static void cancel_tasks(testing_member *self) {
 }
 
 START_TEST(a_group_may_be_cancelled_while_tasks_are_added) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     for (long round = 0; round < testing_scale(300); round++) {
         crossing c = {.ran = 0};
         testing_crowd crowd;
@@ -1185,7 +1168,7 @@ START_TEST(a_group_may_be_cancelled_while_tasks_are_added) {
         if (mtask_word_load(&c.ran) < c.taken)
             ck_assert_status(status, MTASK_CANCELED);
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1208,7 +1191,7 @@ static void cancel_volley(testing_member *self) {
 }
 
 START_TEST(callbacks_have_returned_when_wait_does) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     for (long round = 0; round < testing_scale(500); round++) {
         volley v = {.called = 0};
         testing_crowd crowd;
@@ -1229,7 +1212,7 @@ START_TEST(callbacks_have_returned_when_wait_does) {
         for (int i = 0; i < 32; i++)
             mtask_future_release(v.futures[i]);
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 

@@ -1,7 +1,5 @@
 /* test_mtask_pool.c - pools: how they are made and how they end, their threads, fork */
-#include "testing_threads.h"
-
-#include "../mtask_pool.h"
+#include "testing_pool.h"
 
 #include <sys/wait.h>
 
@@ -22,15 +20,6 @@ static mtask_pool *make(const mtask_pool_desc *desc) {
     ck_assert_status(mtask_pool_create(&pool, desc), MTASK_OK);
     ck_assert_ptr_nonnull(pool);
     return pool;
-}
-
-static mtask_pool *make_workers(unsigned workers) {
-    mtask_pool_desc desc = {.workers = workers};
-    return make(&desc);
-}
-
-static void end(mtask_pool *pool) {
-    ck_assert_status(mtask_pool_destroy(pool), MTASK_OK);
 }
 
 static mtask_future *submit(mtask_pool *pool, mtask_fn fn, void *arg) {
@@ -64,12 +53,6 @@ static void *fail_always(void *arg) {
 static void *count_one(void *arg) {
     mtask_word_add((mtask_word *)arg, 1);
     return NULL;
-}
-
-/* Returns when the word is at least `count`. */
-static void await_word(const mtask_word *word, mtask_word count) {
-    while (mtask_word_load(word) < count)
-        testing_pause(1);
 }
 
 static mtask_event gate;
@@ -173,32 +156,32 @@ START_TEST(a_pool_has_a_worker_for_each_cpu_by_default) {
     mtask_pool_desc zero = {0};
     mtask_pool *pool = make(NULL);
     ck_assert_uint_eq(mtask_pool_workers(pool), mtask_cpu_count());
-    end(pool);
+    end_pool(pool);
     pool = make(&zero);
     ck_assert_uint_eq(mtask_pool_workers(pool), mtask_cpu_count());
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(a_pool_has_as_many_threads_as_asked_for) {
     for (unsigned workers = 1; workers <= 9; workers += 4) {
-        mtask_pool *pool = make_workers(workers);
+        mtask_pool *pool = open_pool(workers);
         ck_assert_uint_eq(mtask_pool_workers(pool), workers);
         await_idle(pool);
         ck_assert_uint_eq(stats_of(pool).threads, workers);
         ck_assert_ptr_eq(run_in(pool, return_arg, pool), pool);
-        end(pool);
+        end_pool(pool);
     }
 }
 END_TEST
 
 START_TEST(all_workers_run_tasks_at_once) {
-    mtask_pool *pool = make_workers(7);
+    mtask_pool *pool = open_pool(7);
     for (int i = 0; i < 7; i++)
         ck_assert_status(mtask_pool_post(pool, wait_at_gate, NULL), MTASK_OK);
     await_word(&at_gate, 7);
     mtask_event_set(&gate);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -222,12 +205,12 @@ START_TEST(descriptions_at_the_limits_are_taken) {
     mtask_pool_desc desc = {.workers = 2, .spare = 1024, .jobs = 1};
     mtask_pool *pool = make(&desc);
     ck_assert_ptr_eq(run_in(pool, return_arg, &desc), &desc);
-    end(pool);
+    end_pool(pool);
     desc.jobs = (size_t)1 << 24;
     desc.backlog = SIZE_MAX;
     pool = make(&desc);
     ck_assert_ptr_eq(run_in(pool, return_arg, &desc), &desc);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -241,7 +224,7 @@ START_TEST(a_pool_may_have_a_thousand_workers) {
     ck_assert_uint_eq(mtask_pool_workers(pool), 1024);
     for (int i = 0; i < 5000; i++)
         ck_assert_status(mtask_pool_post(pool, count_one, &ran), MTASK_OK);
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(mtask_word_load(&ran), 5000);
 }
 END_TEST
@@ -268,7 +251,7 @@ START_TEST(threads_are_called_after_the_pool) {
     roll r;
     mtask_pool *pool = make_enrolled(desc, &r);
     check_names(&r, "crew", 4);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -282,7 +265,7 @@ START_TEST(pools_without_a_name_get_one_each) {
         ck_assert_int_eq(sscanf(r.infos[0].name, "Pool-%u-", &numbers[i]), 1);
         snprintf(prefix, sizeof prefix, "Pool-%u", numbers[i]);
         check_names(&r, prefix, 2);
-        end(pool);
+        end_pool(pool);
     }
     ck_assert_uint_ne(numbers[0], numbers[1]);
 }
@@ -295,7 +278,7 @@ START_TEST(a_long_name_is_cut) {
     mtask_pool *pool = make_enrolled(desc, &r);
     for (int i = 0; i < 2; i++)
         ck_assert_int_eq(strncmp(r.infos[i].name, desc.name, 15), 0);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -311,7 +294,7 @@ START_TEST(threads_of_a_pool_are_daemons) {
     ck_assert_status(mtask_pool_post(pool, wait_at_gate, NULL), MTASK_OK);
     ck_assert_status(mtask_thread_join_all(MTASK_FOREVER), MTASK_OK);
     mtask_event_set(&gate);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -332,7 +315,7 @@ START_TEST(threads_have_the_stack_asked_for) {
         ck_assert_uint_ge(size, asked);
         if (!TESTING_TSAN && !TESTING_ASAN) /* they need room of their own */
             ck_assert_uint_le(size, 2 * asked);
-        end(pool);
+        end_pool(pool);
     }
 }
 END_TEST
@@ -374,7 +357,7 @@ START_TEST(threads_run_where_their_creator_may_by_default) {
     testing_check(sched_getaffinity(0, sizeof own, &own) == 0);
     for (int i = 0; i < 3; i++)
         ck_assert(CPU_EQUAL(&r.cpus[i], &own));
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -387,7 +370,7 @@ START_TEST(threads_run_on_the_cpus_given_to_the_pool) {
         mtask_pool *pool = make_enrolled(desc, &r);
         for (int i = 0; i < 3; i++)
             ck_assert(holds_exactly(&r.cpus[i], desc.cpus, take));
-        end(pool);
+        end_pool(pool);
     }
 }
 END_TEST
@@ -402,7 +385,7 @@ START_TEST(pinned_workers_have_one_cpu_each) {
         const unsigned *cpu = &cpus[worker_number(&r.infos[i]) % count];
         ck_assert(holds_exactly(&r.cpus[i], cpu, 1));
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -433,7 +416,7 @@ START_TEST(each_thread_begins_with_init_and_ends_with_deinit) {
     mtask_pool *pool = make_enrolled(desc, &r);
     ck_assert_uint_eq(r.count, 5);
     ck_assert_uint_eq(r.left, 0);
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(r.count, 5);
     ck_assert_uint_eq(r.left, 5);
 }
@@ -450,7 +433,7 @@ START_TEST(tasks_run_where_init_has_run) {
     mtask_pool *pool = make_enrolled(desc, &r);
     for (int i = 0; i < 300; i++)
         ck_assert_status(mtask_pool_post(pool, check_enrolled, NULL), MTASK_OK);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -458,7 +441,7 @@ START_TEST(init_runs_in_every_thread_of_a_pool_that_ends_at_once) {
     static roll r;
     mtask_pool_desc desc = {.workers = 4, .init = enroll, .deinit = leave, .ctx = &r};
     for (unsigned round = 1; round <= 20; round++) {
-        end(make(&desc));
+        end_pool(make(&desc));
         ck_assert_uint_eq(r.count, 4);
         ck_assert_uint_eq(r.left, 4);
         memset(&r, 0, sizeof r);
@@ -488,7 +471,7 @@ START_TEST(init_runs_in_spare_threads_too) {
     ck_assert_uint_eq(enrolled_count(&r), 3);
     ck_assert_int_eq(strncmp(r.infos[2].name, "crew-", 5), 0);
     mtask_event_set(&gate);
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(r.count, 3);
     ck_assert_uint_eq(r.left, 3);
 }
@@ -513,7 +496,7 @@ START_TEST(a_description_may_go_when_the_pool_is_made) {
     ck_assert_int_eq(strncmp(r.infos[2].name, "crew-", 5), 0);
     ck_assert(CPU_EQUAL(&r.cpus[2], &r.cpus[0]));
     mtask_event_set(&gate);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -569,7 +552,7 @@ static void end_broken(mtask_pool *pool) {
     check_broken(pool);
     ck_assert_status(mtask_pool_join(pool, MTASK_FOREVER), MTASK_BROKEN);
     ck_assert_status(mtask_pool_join(pool, MTASK_NOWAIT), MTASK_BROKEN);
-    end(pool);
+    end_pool(pool);
 }
 
 /* A task of a pool that broke fails with what init failed with. */
@@ -651,7 +634,7 @@ START_TEST(a_failing_init_wakes_those_who_wait_for_room) {
     mtask_event_set(&f.open);
     testing_crowd_join(&crowd);
     ck_assert_int_eq(testing_crowd_count(&crowd, MTASK_BROKEN), 3);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -666,7 +649,7 @@ START_TEST(a_failing_init_wakes_those_who_join) {
     mtask_event_set(&f.open);
     testing_crowd_join(&crowd);
     ck_assert_int_eq(testing_crowd_count(&crowd, MTASK_BROKEN), 3);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -675,7 +658,7 @@ START_TEST(a_broken_pool_can_be_destroyed_at_once) {
     for (unsigned good = 0; good <= 3; good++) {
         mtask_pool *pool = make_failing(&f, 3, good);
         mtask_event_set(&f.open);
-        end(pool);
+        end_pool(pool);
         ck_assert_uint_eq(f.ended, good);
     }
 }
@@ -693,7 +676,7 @@ START_TEST(init_may_use_other_pools) {
     mtask_pool_desc desc = {.workers = 2, .init = call_mtask};
     mtask_pool *pool = make(&desc);
     ck_assert_ptr_eq(run_in(pool, return_arg, &desc), &desc);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -709,7 +692,7 @@ static void check_closed(mtask_pool *pool) {
 }
 
 START_TEST(a_closed_pool_takes_nothing_and_does_what_it_has) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_word ran = 0;
     mtask_future *last;
     ck_assert_status(mtask_pool_post(pool, wait_at_gate, NULL), MTASK_OK);
@@ -725,12 +708,12 @@ START_TEST(a_closed_pool_takes_nothing_and_does_what_it_has) {
     ck_assert(mtask_future_done(last));
     ck_assert_ptr_eq(result(last), &ran);
     check_closed(pool);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(a_terminated_pool_cancels_what_has_not_started) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_word ran = 0;
     mtask_future *running[2], *pending[5];
     mtask_outcome outcome;
@@ -754,13 +737,13 @@ START_TEST(a_terminated_pool_cancels_what_has_not_started) {
     mtask_event_set(&gate);
     for (int i = 0; i < 2; i++)
         ck_assert_ptr_eq(result(running[i]), &running[i]);
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(mtask_word_load(&ran), 0);
 }
 END_TEST
 
 START_TEST(join_waits_for_all_and_can_be_repeated) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     int64_t start;
     ck_assert_status(mtask_pool_post(pool, wait_at_gate, NULL), MTASK_OK);
     ck_assert_status(mtask_pool_join(pool, MTASK_FOREVER), MTASK_INVALID); /* not closed */
@@ -776,14 +759,14 @@ START_TEST(join_waits_for_all_and_can_be_repeated) {
         ck_assert_status(mtask_pool_join(pool, MTASK_FOREVER), MTASK_OK);
     ck_assert_status(mtask_pool_join(pool, MTASK_NOWAIT), MTASK_OK);
     ck_assert_status(mtask_pool_join(pool, -1), MTASK_INVALID);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(threads_have_ended_when_join_returns) {
     size_t before = mtask_thread_active_count();
     int threads = count_threads();
-    mtask_pool *pool = make_workers(5);
+    mtask_pool *pool = open_pool(5);
     await_idle(pool);
     ck_assert_uint_eq(mtask_thread_active_count(), before + 5);
     ck_assert_status(mtask_pool_close(pool), MTASK_OK);
@@ -791,17 +774,17 @@ START_TEST(threads_have_ended_when_join_returns) {
     ck_assert_uint_eq(mtask_thread_active_count(), before);
     while (count_threads() > threads + TESTING_TSAN) /* the system may see them for a moment more */
         testing_pause(1);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(destroy_does_what_was_submitted_and_leaves_no_thread) {
     size_t before = mtask_thread_active_count();
-    mtask_pool *pool = make_workers(3);
+    mtask_pool *pool = open_pool(3);
     mtask_word ran = 0;
     for (int i = 0; i < 1000; i++)
         ck_assert_status(mtask_pool_post(pool, count_one, &ran), MTASK_OK);
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(mtask_word_load(&ran), 1000);
     ck_assert_uint_eq(mtask_thread_active_count(), before);
     ck_assert_status(mtask_pool_destroy(NULL), MTASK_OK);
@@ -813,7 +796,7 @@ static void destroy(testing_member *self) {
 }
 
 START_TEST(destroy_waits_for_tasks_that_run) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_future *running = submit(pool, wait_at_gate, &gate);
     testing_crowd crowd;
     await_word(&at_gate, 1);
@@ -830,11 +813,11 @@ END_TEST
 
 START_TEST(a_pool_can_be_destroyed_as_soon_as_it_is_made) {
     for (long round = 0; round < testing_scale(150); round++) {
-        mtask_pool *pool = make_workers(1 + (unsigned)round % 4);
+        mtask_pool *pool = open_pool(1 + (unsigned)round % 4);
         mtask_future *future = round % 3 == 0 ? submit(pool, return_arg, pool) : NULL;
         if (round % 2 == 0)
             ck_assert_status(mtask_pool_terminate(pool), MTASK_OK);
-        end(pool);
+        end_pool(pool);
         ck_assert(future == NULL || mtask_future_done(future));
         mtask_future_release(future);
     }
@@ -866,7 +849,7 @@ static void do_ending(mtask_pool *pool, ending what, bool closed, bool busy) {
 
 /* Ends a pool in this order, with destroy last; if it is busy, a task runs and another waits. */
 static void check_order(const ending *order, size_t count, bool busy) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_future *running = NULL, *pending = NULL;
     bool closed = false, canceled = false;
     mtask_event_clear(&gate);
@@ -885,7 +868,7 @@ static void check_order(const ending *order, size_t count, bool busy) {
         ck_assert(!busy || mtask_future_canceled(pending) == canceled);
     }
     mtask_event_set(&gate);
-    end(pool);
+    end_pool(pool);
     if (busy) {
         ck_assert_ptr_eq(result(running), &gate);
         ck_assert(mtask_future_done(pending));
@@ -951,13 +934,13 @@ START_TEST(a_pool_can_be_ended_by_several_threads_at_once) {
         ck_assert_uint_eq(stats.submitted, m.taken);
         ck_assert_uint_eq(stats.done, m.ran);
         ck_assert_uint_eq(stats.done + stats.canceled, stats.submitted);
-        end(m.pool);
+        end_pool(m.pool);
     }
 }
 END_TEST
 
 START_TEST(several_may_join_and_all_are_told) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     testing_crowd crowd;
     ck_assert_status(mtask_pool_post(pool, wait_at_gate, NULL), MTASK_OK);
     ck_assert_status(mtask_pool_close(pool), MTASK_OK);
@@ -971,7 +954,7 @@ START_TEST(several_may_join_and_all_are_told) {
     mtask_event_set(&gate);
     testing_crowd_join(&crowd);
     ck_assert_int_eq(testing_crowd_count(&crowd, MTASK_OK), 5);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -981,7 +964,7 @@ static void join_briefly(testing_member *self) {
 
 START_TEST(destroy_waits_for_those_who_join) {
     for (int round = 0; round < 20; round++) {
-        mtask_pool *pool = make_workers(2);
+        mtask_pool *pool = open_pool(2);
         testing_crowd crowd;
         mtask_event_clear(&gate);
         ck_assert_status(mtask_pool_post(pool, wait_at_gate, NULL), MTASK_OK);
@@ -999,7 +982,7 @@ START_TEST(destroy_waits_for_those_who_join) {
 END_TEST
 
 START_TEST(those_who_join_may_give_up_while_another_destroys) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     testing_crowd crowd;
     ck_assert_status(mtask_pool_post(pool, wait_at_gate, NULL), MTASK_OK);
     ck_assert_status(mtask_pool_close(pool), MTASK_OK);
@@ -1027,7 +1010,7 @@ static void *close_from_inside(void *arg) {
 }
 
 START_TEST(a_task_may_close_its_pool_but_not_join_it) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_word ran = 0;
     mtask_future *future;
     for (int i = 0; i < 2; i++)
@@ -1039,7 +1022,7 @@ START_TEST(a_task_may_close_its_pool_but_not_join_it) {
     ck_assert_ptr_eq(result(future), pool);
     ck_assert_status(mtask_pool_join(pool, MTASK_FOREVER), MTASK_OK);
     ck_assert_uint_eq(mtask_word_load(&ran), 3);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1052,7 +1035,7 @@ static void *terminate_from_inside(void *arg) {
 }
 
 START_TEST(a_task_may_terminate_its_pool) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_future *first = submit(pool, terminate_from_inside, pool);
     mtask_future *second = submit(pool, return_arg, NULL);
     mtask_event_set(&gate);
@@ -1060,7 +1043,7 @@ START_TEST(a_task_may_terminate_its_pool) {
     ck_assert(mtask_future_canceled(second));
     mtask_future_release(second);
     ck_assert_status(mtask_pool_join(pool, MTASK_FOREVER), MTASK_OK);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1072,10 +1055,10 @@ static void *destroy_from_inside(void *arg) {
 }
 
 START_TEST(a_task_cannot_destroy_its_pool) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     ck_assert_ptr_eq(run_in(pool, destroy_from_inside, pool), pool);
     ck_assert_ptr_eq(run_in(pool, return_arg, pool), pool);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1087,13 +1070,13 @@ static void *destroy_another(void *arg) {
 }
 
 START_TEST(a_task_may_destroy_another_pool) {
-    mtask_pool *pool = make_workers(1), *other = make_workers(2);
+    mtask_pool *pool = open_pool(1), *other = open_pool(2);
     mtask_word ran = 0;
     for (int i = 0; i < 100; i++)
         ck_assert_status(mtask_pool_post(other, count_one, &ran), MTASK_OK);
     ck_assert_ptr_eq(run_in(pool, destroy_another, other), other);
     ck_assert_uint_eq(mtask_word_load(&ran), 100);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1108,21 +1091,21 @@ static void *submit_until_closed(void *arg) {
 /* Tasks that submit their successor never come to an end by themselves. */
 START_TEST(close_ends_a_pool_whose_tasks_go_on_submitting) {
     for (int terminate = 0; terminate < 2; terminate++) {
-        mtask_pool *pool = make_workers(2);
+        mtask_pool *pool = open_pool(2);
         mtask_word_store(&at_gate, 0);
         for (int i = 0; i < 3; i++)
             ck_assert_status(mtask_pool_post(pool, submit_until_closed, pool), MTASK_OK);
         await_word(&at_gate, 20);
         ck_assert_status(terminate ? mtask_pool_terminate(pool) : mtask_pool_close(pool), MTASK_OK);
         ck_assert_status(mtask_pool_join(pool, MTASK_FOREVER), MTASK_OK);
-        end(pool);
+        end_pool(pool);
     }
 }
 END_TEST
 
 /* Python's #94440: cancelled tasks were left over, and the shutdown never ended. */
 START_TEST(a_pool_ends_whose_tasks_were_all_cancelled) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_future *futures[10];
     ck_assert_status(mtask_pool_post(pool, wait_at_gate, NULL), MTASK_OK);
     await_word(&at_gate, 1);
@@ -1133,7 +1116,7 @@ START_TEST(a_pool_ends_whose_tasks_were_all_cancelled) {
     ck_assert_status(mtask_pool_close(pool), MTASK_OK);
     mtask_event_set(&gate);
     ck_assert_status(mtask_pool_join(pool, MTASK_FOREVER), MTASK_OK);
-    end(pool);
+    end_pool(pool);
     for (int i = 0; i < 10; i++)
         mtask_future_release(futures[i]);
 }
@@ -1240,7 +1223,7 @@ static void store_current(mtask_future *future, void *ctx) {
 }
 
 START_TEST(a_worker_knows_its_pool) {
-    mtask_pool *pool = make_workers(2), *other = make_workers(1), *seen = pool;
+    mtask_pool *pool = open_pool(2), *other = open_pool(1), *seen = pool;
     mtask_future *future;
     ck_assert_ptr_null(mtask_pool_current());
     ck_assert_ptr_eq(run_in(pool, current_pool, NULL), pool);
@@ -1252,9 +1235,9 @@ START_TEST(a_worker_knows_its_pool) {
     seen = NULL;
     mtask_event_set(&gate);
     (void)result(future);
-    end(pool);
+    end_pool(pool);
     ck_assert_ptr_eq(seen, pool); /* callbacks run in the worker */
-    end(other);
+    end_pool(other);
     ck_assert_ptr_null(mtask_pool_current());
 }
 END_TEST
@@ -1264,7 +1247,7 @@ START_TEST(several_pools_live_side_by_side) {
     mtask_pool *pools[POOLS];
     mtask_word ran[POOLS] = {0};
     for (unsigned i = 0; i < POOLS; i++)
-        pools[i] = make_workers(1 + i % 3);
+        pools[i] = open_pool(1 + i % 3);
     for (int task = 0; task < TASKS; task++)
         for (int i = 0; i < POOLS; i++)
             ck_assert_status(mtask_pool_post(pools[i], count_one, &ran[i]), MTASK_OK);
@@ -1275,7 +1258,7 @@ START_TEST(several_pools_live_side_by_side) {
         if (i != 2)
             ck_assert_ptr_eq(run_in(pools[i], current_pool, NULL), pools[i]);
     for (int i = 0; i < POOLS; i++)
-        end(pools[(i * 5 + 3) % POOLS]);
+        end_pool(pools[(i * 5 + 3) % POOLS]);
     for (int i = 0; i < POOLS; i++)
         ck_assert_uint_eq(mtask_word_load(&ran[i]), TASKS);
 }
@@ -1291,7 +1274,7 @@ static void check_sum(const mtask_pool_stats *stats) {
 }
 
 START_TEST(a_new_pool_has_done_nothing) {
-    mtask_pool *pool = make_workers(3);
+    mtask_pool *pool = open_pool(3);
     mtask_pool_stats stats;
     await_idle(pool);
     stats = stats_of(pool);
@@ -1305,12 +1288,12 @@ START_TEST(a_new_pool_has_done_nothing) {
     ck_assert_uint_eq(stats.threads, 3);
     ck_assert_uint_eq(stats.idle, 3);
     ck_assert_uint_eq(stats.waiting, 0);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(stats_count_every_task_once) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_pool_stats stats;
     mtask_future *canceled[3];
     for (int i = 0; i < 2; i++)
@@ -1342,12 +1325,12 @@ START_TEST(stats_count_every_task_once) {
     ck_assert_uint_eq(stats.failed, 4);
     ck_assert_uint_eq(stats.canceled, 3);
     ck_assert_uint_eq(stats.running, 0);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(stats_outlive_the_threads) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_pool_stats stats;
     for (int i = 0; i < 50; i++)
         ck_assert_status(mtask_pool_post(pool, i % 5 == 0 ? fail_always : return_arg, NULL),
@@ -1359,12 +1342,12 @@ START_TEST(stats_outlive_the_threads) {
     ck_assert_uint_eq(stats.done, 50);
     ck_assert_uint_eq(stats.failed, 10);
     ck_assert_uint_eq(stats.threads, 0);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(stats_tell_who_waits_for_another) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_future *first = submit(pool, wait_at_gate, NULL);
     await_word(&at_gate, 1);
     ck_assert_status(mtask_pool_post(pool, wait_for_gate_task, first), MTASK_OK);
@@ -1373,7 +1356,7 @@ START_TEST(stats_tell_who_waits_for_another) {
     ck_assert_uint_eq(stats_of(pool).waiting, 1);
     ck_assert_uint_eq(stats_of(pool).running, 2);
     mtask_event_set(&gate);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1383,7 +1366,7 @@ static void *use_time(void *arg) {
 }
 
 START_TEST(worker_stats_add_up) {
-    mtask_pool *pool = make_workers(3);
+    mtask_pool *pool = open_pool(3);
     mtask_worker_stats workers[5], sum = {0};
     mtask_pool_stats stats;
     memset(workers, 0x5a, sizeof workers);
@@ -1406,12 +1389,12 @@ START_TEST(worker_stats_add_up) {
     ck_assert_int_eq(stats.busy, sum.busy); /* there were no spare threads */
     for (int i = 3; i < 5; i++)
         ck_assert_uint_eq(workers[i].tasks, UINT64_C(0x5a5a5a5a5a5a5a5a));
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(worker_stats_fill_no_more_than_there_is_room_for) {
-    mtask_pool *pool = make_workers(3);
+    mtask_pool *pool = open_pool(3);
     mtask_worker_stats workers[3];
     mtask_pool_stats stats;
     memset(workers, 0x5a, sizeof workers);
@@ -1419,7 +1402,7 @@ START_TEST(worker_stats_fill_no_more_than_there_is_room_for) {
     ck_assert_uint_eq(workers[0].tasks, 0);
     ck_assert_uint_eq(workers[1].tasks, UINT64_C(0x5a5a5a5a5a5a5a5a));
     ck_assert_status(mtask_pool_get_stats(pool, &stats, NULL, 3), MTASK_OK);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1437,7 +1420,7 @@ static void watch_stats(testing_member *self) {
 }
 
 START_TEST(stats_may_be_read_while_tasks_run) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     long tasks = testing_scale(20000);
     mtask_word ran = 0;
     mtask_pool_stats stats;
@@ -1452,7 +1435,7 @@ START_TEST(stats_may_be_read_while_tasks_run) {
     check_sum(&stats);
     ck_assert_uint_eq(stats.done, (uint64_t)tasks);
     ck_assert_uint_eq(mtask_word_load(&ran), (mtask_word)tasks);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1473,7 +1456,7 @@ static void check_no_cpu_used(void) {
 }
 
 START_TEST(idle_pools_use_no_cpu) {
-    mtask_pool *fresh = make_workers(4), *used = make_workers(4);
+    mtask_pool *fresh = open_pool(4), *used = open_pool(4);
     mtask_word ran = 0;
     for (int i = 0; i < 1000; i++)
         ck_assert_status(mtask_pool_post(used, count_one, &ran), MTASK_OK);
@@ -1482,8 +1465,8 @@ START_TEST(idle_pools_use_no_cpu) {
     await_idle(used);
     check_no_cpu_used();
     ck_assert_int_lt(stats_of(used).busy, MTASK_SEC(60));
-    end(fresh);
-    end(used);
+    end_pool(fresh);
+    end_pool(used);
 }
 END_TEST
 
@@ -1502,12 +1485,12 @@ START_TEST(idle_workers_stay_asleep) {
     testing_pause(100);
     for (int i = 0; i < 4; i++)
         ck_assert_int_eq(testing_slept(getpid(), (int)r.infos[i].native_id), slept[i]);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(an_idle_pool_is_not_busy) {
-    mtask_pool *pool = make_workers(4);
+    mtask_pool *pool = open_pool(4);
     int64_t busy = MTASK_SEC(60), start = mtask_now();
     (void)run_in(pool, return_arg, NULL);
     await_idle(pool);
@@ -1519,12 +1502,12 @@ START_TEST(an_idle_pool_is_not_busy) {
         busy = stats_of(pool).busy - busy;
     }
     ck_assert_int_le(busy * 4, mtask_now() - start);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(a_pool_whose_tasks_all_wait_uses_no_cpu) {
-    mtask_pool *pool = make_workers(3);
+    mtask_pool *pool = open_pool(3);
     mtask_future *first = submit(pool, wait_at_gate, NULL);
     await_word(&at_gate, 1);
     ck_assert_status(mtask_pool_post(pool, wait_for_gate_task, first), MTASK_OK);
@@ -1533,7 +1516,7 @@ START_TEST(a_pool_whose_tasks_all_wait_uses_no_cpu) {
         testing_pause(1);
     check_no_cpu_used();
     mtask_event_set(&gate);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1613,7 +1596,7 @@ static int see_all_broken(void *arg) {
 }
 
 static void make_legacy(legacy *l, unsigned workers) {
-    l->pool = make_workers(workers);
+    l->pool = open_pool(workers);
     l->finished = submit(l->pool, return_arg, l->pool);
     ck_assert_status(mtask_future_wait(l->finished, MTASK_FOREVER), MTASK_OK);
     for (unsigned i = 1; i < workers; i++)
@@ -1630,7 +1613,7 @@ static void end_legacy(legacy *l) {
     ck_assert_ptr_eq(result(l->running), &gate);
     ck_assert_ptr_eq(result(l->pending), &at_gate);
     ck_assert_ptr_eq(run_in(l->pool, return_arg, l), l);
-    end(l->pool);
+    end_pool(l->pool);
 }
 
 START_TEST(pools_and_futures_of_the_parent_are_broken_in_the_child) {
@@ -1675,7 +1658,7 @@ START_TEST(a_closed_pool_of_the_parent_is_broken_in_the_child_too) {
     ck_assert_ptr_eq(result(l.running), &gate);
     mtask_future_release(l.finished);
     mtask_future_release(l.pending);
-    end(l.pool);
+    end_pool(l.pool);
 }
 END_TEST
 
@@ -1772,16 +1755,16 @@ static void *fork_in_task(void *arg) {
 START_TEST(a_task_may_fork) {
     legacy l;
     mtask_future *forker;
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     make_legacy(&l, 1);
     mtask_event_set(&starting_line);
     ck_assert_ptr_eq(run_in(pool, fork_in_task, &l), &l); /* of another pool */
-    end(pool);
+    end_pool(pool);
     end_legacy(&l);
     mtask_event_clear(&starting_line);
     mtask_event_clear(&gate);
     mtask_word_store(&at_gate, 0);
-    l.pool = make_workers(2);
+    l.pool = open_pool(2);
     l.running = submit(l.pool, wait_at_gate, &gate);
     await_word(&at_gate, 1);
     forker = submit(l.pool, fork_in_task, &l); /* now of its own */
@@ -1821,13 +1804,13 @@ START_TEST(a_child_of_a_worker_does_not_do_what_its_parent_has_to_do) {
     mtask_future *future;
     if (!CHILDREN_MAY_DO_ALL)
         return;
-    pool = make_workers(1);
+    pool = open_pool(1);
     future = submit(pool, fork_and_wait, &ran);
     for (int i = 0; i < 10; i++)
         ck_assert_status(mtask_pool_post(pool, count_one, &ran), MTASK_OK);
     mtask_event_set(&starting_line);
     ck_assert_ptr_eq(result(future), &ran);
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(mtask_word_load(&ran), 10);
 }
 END_TEST
@@ -1864,7 +1847,7 @@ static int use_pools_amid_bustle(void *arg) {
 
 static void begin_bustle(bustle *b, unsigned workers, testing_crowd *crowd) {
     memset(b, 0, sizeof *b);
-    b->pool = make_workers(workers);
+    b->pool = open_pool(workers);
     ck_assert_status(mtask_group_init(&b->group, b->pool, 0), MTASK_OK);
     ck_assert_status(mtask_group_post(&b->group, wait_at_gate, NULL), MTASK_OK);
     testing_crowd_start(crowd, 2, keep_busy, b->pool);
@@ -1874,7 +1857,7 @@ static void end_bustle(bustle *b, testing_crowd *crowd) {
     mtask_event_set(&gate);
     testing_crowd_join(crowd);
     ck_assert_status(mtask_group_wait(&b->group, NULL, MTASK_FOREVER), MTASK_OK);
-    end(b->pool);
+    end_pool(b->pool);
 }
 
 START_TEST(a_process_may_fork_while_its_pools_are_busy) {

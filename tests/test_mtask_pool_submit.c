@@ -1,7 +1,5 @@
 /* test_mtask_pool_submit.c - tasks of a pool: results, cancelling, callbacks, full backlogs */
-#include "testing_threads.h"
-
-#include "../mtask_pool.h"
+#include "testing_pool.h"
 
 /* ---- helpers ---- */
 
@@ -10,15 +8,6 @@ static mtask_pool *make(const mtask_pool_desc *desc) {
     ck_assert_status(mtask_pool_create(&pool, desc), MTASK_OK);
     ck_assert_ptr_nonnull(pool);
     return pool;
-}
-
-static mtask_pool *make_workers(unsigned workers) {
-    mtask_pool_desc desc = {.workers = workers};
-    return make(&desc);
-}
-
-static void end(mtask_pool *pool) {
-    ck_assert_status(mtask_pool_destroy(pool), MTASK_OK);
 }
 
 static mtask_future *submit(mtask_pool *pool, mtask_fn fn, void *arg) {
@@ -74,12 +63,6 @@ static void *count_one(void *arg) {
     return NULL;
 }
 
-/* Returns when the word is at least `count`. */
-static void await_word(const mtask_word *word, mtask_word count) {
-    while (mtask_word_load(word) < count)
-        testing_pause(1);
-}
-
 static mtask_event gate;
 static mtask_word at_gate; /* how many have come there */
 
@@ -115,7 +98,7 @@ static mtask_pool *make_held(mtask_pool_desc desc) {
 /* Lets them go, and ends the pool when all is done. */
 static void open_and_end(mtask_pool *pool) {
     mtask_event_set(&gate);
-    end(pool);
+    end_pool(pool);
 }
 
 static const mtask_pool_desc one_worker = {.workers = 1};
@@ -123,7 +106,7 @@ static const mtask_pool_desc one_worker = {.workers = 1};
 /* ---- results ---- */
 
 START_TEST(a_task_gives_its_value) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_future *future;
     mtask_outcome outcome;
     int value = 0;
@@ -140,7 +123,7 @@ START_TEST(a_task_gives_its_value) {
     ck_assert_status(mtask_future_get(future, NULL, MTASK_NOWAIT), MTASK_OK);
     ck_assert_status(mtask_future_get(future, NULL, -1), MTASK_INVALID);
     mtask_future_release(future);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -149,7 +132,7 @@ static void *fail_as_told(void *arg) {
 }
 
 START_TEST(a_task_that_fails_tells_status_and_text) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     for (int code = 0; code < MTASK_STATUS_COUNT; code++) {
         mtask_status status = (mtask_status)code;
         mtask_future *future = submit(pool, fail_as_told, &status);
@@ -164,7 +147,7 @@ START_TEST(a_task_that_fails_tells_status_and_text) {
         check_state(future, true, false, false);
         mtask_future_release(future);
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -179,7 +162,7 @@ static void *fail_with_long_text(void *arg) {
 }
 
 START_TEST(the_text_of_a_failure_may_be_missing_or_cut) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_outcome outcome;
     mtask_future *future = submit(pool, fail_without_text, NULL);
     ck_assert_status(mtask_future_get(future, &outcome, MTASK_FOREVER), MTASK_FAILED);
@@ -191,7 +174,7 @@ START_TEST(the_text_of_a_failure_may_be_missing_or_cut) {
     ck_assert_status(outcome.status, MTASK_SYSTEM);
     ck_assert_uint_eq(strlen(outcome.text), MTASK_TEXT_SIZE - 1);
     mtask_future_release(future);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -208,7 +191,7 @@ static void *fail_and_recover(void *arg) {
 }
 
 START_TEST(a_failure_stays_with_its_task) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_outcome seen;
     for (int i = 0; i < 2; i++) {
         memset(&seen, 0x5a, sizeof seen);
@@ -219,12 +202,12 @@ START_TEST(a_failure_stays_with_its_task) {
     }
     ck_assert_ptr_eq(result(submit(pool, fail_and_recover, pool)), pool);
     ck_assert_status(mtask_failure(NULL), MTASK_OK); /* here nothing failed */
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(a_task_needs_a_function) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_task_desc none = {.arg = pool}, some = {.fn = return_arg};
     mtask_future *future = NULL;
     ck_assert_status(mtask_pool_submit(pool, NULL, NULL, &future), MTASK_INVALID);
@@ -233,12 +216,12 @@ START_TEST(a_task_needs_a_function) {
     ck_assert_status(mtask_pool_submit_ex(pool, &some, &future, -1), MTASK_INVALID);
     ck_assert_ptr_null(future);
     ck_assert_uint_eq(stats_of(pool).submitted, 0);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(a_future_that_is_not_wanted_is_not_needed) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_task_desc task = {.fn = count_one};
     mtask_word ran = 0;
     task.arg = &ran;
@@ -247,13 +230,13 @@ START_TEST(a_future_that_is_not_wanted_is_not_needed) {
         ck_assert_status(mtask_pool_submit_ex(pool, &task, NULL, MTASK_FOREVER), MTASK_OK);
         mtask_future_release(submit(pool, count_one, &ran)); /* perhaps before it runs */
     }
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(mtask_word_load(&ran), 300);
 }
 END_TEST
 
 START_TEST(a_posted_task_drops_what_it_returns) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_word ran = 0;
     for (int i = 0; i < 10; i++) {
         post(pool, return_arg, pool);
@@ -265,7 +248,7 @@ START_TEST(a_posted_task_drops_what_it_returns) {
     ck_assert_uint_eq(mtask_word_load(&ran), 10);
     ck_assert_uint_eq(stats_of(pool).failed, 10);
     ck_assert_uint_eq(stats_of(pool).done, 30);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -275,18 +258,18 @@ static void *own_thread(void *arg) {
 }
 
 START_TEST(tasks_do_not_run_in_the_thread_that_submits) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     pthread_t first, second;
     (void)result(submit(pool, own_thread, &first));
     ck_assert(!pthread_equal(first, pthread_self()));
     (void)result(submit(pool, own_thread, &second));
     ck_assert(pthread_equal(first, second)); /* the one worker */
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(many_tasks_are_done_once_each) {
-    mtask_pool *pool = make_workers(3);
+    mtask_pool *pool = open_pool(3);
     long count = testing_scale(15000);
     unsigned char *ran = (unsigned char *)calloc((size_t)count, 1);
     mtask_future **futures = (mtask_future **)malloc((size_t)count * sizeof(mtask_future *));
@@ -298,7 +281,7 @@ START_TEST(many_tasks_are_done_once_each) {
     for (long i = 0; i < count; i++)
         ck_assert_uint_eq(ran[i], 1);
     ck_assert_uint_eq(stats_of(pool).submitted, (uint64_t)count);
-    end(pool);
+    end_pool(pool);
     free(ran);
     free(futures);
 }
@@ -323,14 +306,14 @@ static int compare_ids(const void *a, const void *b) {
 START_TEST(each_task_has_a_number_of_its_own) {
     enum { TASKS = 600 };
     static uint64_t ids[TASKS + 1];
-    mtask_pool *pool = make_workers(3);
+    mtask_pool *pool = open_pool(3);
     for (int i = 0; i < TASKS; i++) {
         if (i % 2 == 0)
             post(pool, own_id, &ids[i]);
         else
             mtask_future_release(submit(pool, own_id, &ids[i]));
     }
-    end(pool);
+    end_pool(pool);
     ids[TASKS] = mtask_task_id();
     qsort(ids, TASKS + 1, sizeof ids[0], compare_ids);
     ck_assert_uint_ne(ids[0], 0);
@@ -372,7 +355,7 @@ START_TEST(one_worker_starts_tasks_in_order) {
         if (i == TASKS / 2)
             mtask_event_set(&gate); /* the rest comes while it works */
     }
-    end(pool);
+    end_pool(pool);
     for (int i = 0; i < TASKS; i++)
         ck_assert_uint_eq(laps[i].start, (mtask_word)i);
 }
@@ -383,12 +366,12 @@ START_TEST(several_workers_start_tasks_in_order) {
     enum { TASKS = 5000, WORKERS = 3 };
     static lap laps[TASKS];
     mtask_word clock = 0;
-    mtask_pool *pool = make_workers(WORKERS);
+    mtask_pool *pool = open_pool(WORKERS);
     for (int i = 0; i < TASKS; i++) {
         laps[i].clock = &clock;
         submit_lap(pool, &laps[i], i);
     }
-    end(pool);
+    end_pool(pool);
     for (int i = 0; i < TASKS; i++)
         ck_assert_int_ge((int)laps[i].start, i - (WORKERS - 1));
 }
@@ -416,7 +399,7 @@ END_TEST
 /* Python's test_idle_thread_reuse. */
 START_TEST(idle_workers_are_used_again) {
     enum { WORKERS = 3, TASKS = 60 };
-    mtask_pool *pool = make_workers(WORKERS);
+    mtask_pool *pool = open_pool(WORKERS);
     pthread_t threads[TASKS];
     int distinct = 0;
     for (int i = 0; i < TASKS; i++) {
@@ -428,7 +411,7 @@ START_TEST(idle_workers_are_used_again) {
     }
     ck_assert_int_le(distinct, WORKERS);
     ck_assert_uint_eq(stats_of(pool).threads, WORKERS);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -438,7 +421,7 @@ static void *meet(void *arg) {
 }
 
 START_TEST(each_task_wakes_a_sleeping_worker) {
-    mtask_pool *pool = make_workers(3);
+    mtask_pool *pool = open_pool(3);
     mtask_barrier barrier;
     ck_assert_status(mtask_barrier_init(&barrier, 3, NULL, NULL, MTASK_PRIVATE), MTASK_OK);
     for (long i = 0; i < testing_scale(400); i++) {
@@ -450,7 +433,7 @@ START_TEST(each_task_wakes_a_sleeping_worker) {
         for (int j = 0; j < 3; j++)
             (void)result(futures[j]);
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -474,7 +457,7 @@ START_TEST(a_task_is_pending_then_running_then_done) {
     ck_assert_status(mtask_future_get(future, NULL, MTASK_MS(1)), MTASK_TIMEOUT);
     mtask_event_set(&gate);
     ck_assert_ptr_eq(result(future), pool);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -503,7 +486,7 @@ START_TEST(a_pending_task_can_be_cancelled) {
 END_TEST
 
 START_TEST(a_task_that_runs_or_has_ended_cannot_be_cancelled) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_future *running = submit(pool, wait_at_gate, pool);
     mtask_future *failed;
     await_word(&at_gate, 1);
@@ -519,7 +502,7 @@ START_TEST(a_task_that_runs_or_has_ended_cannot_be_cancelled) {
     ck_assert_ptr_eq(result(running), pool);
     mtask_future_release(failed);
     ck_assert_uint_eq(stats_of(pool).canceled, 0);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -533,11 +516,11 @@ static void *cancel_own(void *arg) {
 }
 
 START_TEST(a_task_cannot_cancel_itself) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     own_future = submit(pool, cancel_own, pool);
     mtask_event_set(&gate);
     ck_assert_ptr_eq(result(own_future), pool);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -552,14 +535,14 @@ static void *submit_and_cancel(void *arg) {
 }
 
 START_TEST(a_task_can_cancel_another) {
-    mtask_pool *pool = make_held(one_worker), *other = make_workers(1);
+    mtask_pool *pool = make_held(one_worker), *other = open_pool(1);
     mtask_word ran = 0;
     mtask_future *future = submit(pool, count_one, &ran);
     (void)result(submit(other, cancel_other, future)); /* of another pool */
     check_state(future, true, false, true);
     mtask_future_release(future);
     (void)result(submit(other, submit_and_cancel, &ran)); /* of its own */
-    end(other);
+    end_pool(other);
     open_and_end(pool);
     ck_assert_uint_eq(mtask_word_load(&ran), 0);
 }
@@ -691,7 +674,7 @@ static void check_race(const race *r, mtask_status canceled) {
 START_TEST(a_task_is_run_or_cancelled_never_both_nor_neither) {
     enum { BATCH = 16 };
     testing_random random = testing_random_make(testing_seed(), 0);
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     int64_t start = mtask_now();
     for (long round = 0; round < testing_scale(4000) && testing_has_time(start); round++) {
         race races[BATCH] = {{0}};
@@ -708,7 +691,7 @@ START_TEST(a_task_is_run_or_cancelled_never_both_nor_neither) {
             mtask_future_release(futures[i]);
         }
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -732,7 +715,7 @@ static void cancel_at_random(testing_member *self) {
 
 START_TEST(several_threads_may_cancel_while_tasks_are_done) {
     enum { TASKS = 400 };
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_future *futures[TASKS];
     hunt h = {.futures = futures, .count = TASKS};
     h.seed = testing_seed();
@@ -759,7 +742,7 @@ START_TEST(several_threads_may_cancel_while_tasks_are_done) {
         ck_assert_uint_eq(after.canceled - before.canceled, canceled);
         ck_assert_uint_eq(after.pending, 0);
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -770,7 +753,7 @@ START_TEST(tasks_may_be_cancelled_while_the_pool_is_destroyed) {
     hunt h = {.futures = futures, .count = TASKS};
     h.seed = testing_seed();
     for (long round = 0; round < testing_scale(150); round++, h.seed++) {
-        mtask_pool *pool = make_workers(2);
+        mtask_pool *pool = open_pool(2);
         mtask_word ran = 0, canceled = 0;
         testing_crowd crowd;
         for (int i = 0; i < TASKS; i++)
@@ -778,7 +761,7 @@ START_TEST(tasks_may_be_cancelled_while_the_pool_is_destroyed) {
         testing_crowd_start(&crowd, 2, cancel_at_random, &h);
         if (round % 3 == 0)
             ck_assert_status(mtask_pool_terminate(pool), MTASK_OK);
-        end(pool);
+        end_pool(pool);
         testing_crowd_join(&crowd);
         for (int i = 0; i < TASKS; i++) {
             ck_assert(mtask_future_done(futures[i]));
@@ -834,7 +817,7 @@ static void model_check(model *m) {
 START_TEST(a_backlog_with_holes_keeps_its_order) {
     static model m;
     testing_random random = testing_random_make(testing_seed(), 0);
-    m.pool = make_workers(1);
+    m.pool = open_pool(1);
     for (int left = 1; left < 2000; left = left * 3 + 1) {
         mtask_future *last;
         m.clock = 0;
@@ -849,7 +832,7 @@ START_TEST(a_backlog_with_holes_keeps_its_order) {
         (void)result(last);
         model_check(&m);
     }
-    end(m.pool);
+    end_pool(m.pool);
 }
 END_TEST
 
@@ -986,7 +969,7 @@ static void see_failure(const mtask_outcome *outcome, void *ctx) {
 }
 
 START_TEST(a_worker_runs_callbacks_before_the_future_ends) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     for (int failing = 0; failing < 2; failing++) {
         witness w = {.done = 9};
         mtask_task_desc task = {.fn = failing ? await_witness_and_fail : await_witness,
@@ -1001,7 +984,7 @@ START_TEST(a_worker_runs_callbacks_before_the_future_ends) {
         ck_assert_uint_eq(w.running, 1);
         mtask_future_release(w.future);
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1069,11 +1052,11 @@ START_TEST(callbacks_that_nobody_wants_are_left_out) {
 END_TEST
 
 START_TEST(a_callback_for_a_task_that_has_ended_runs_at_once) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     diary d = {0};
     mtask_future *future = submit(pool, return_arg, NULL);
     ck_assert_status(mtask_future_wait(future, MTASK_FOREVER), MTASK_OK);
-    end(pool);
+    end_pool(pool);
     ck_assert_status(mtask_future_then(future, note_1, &d), MTASK_OK);
     ck_assert_str_eq(d.entries, "1");
     ck_assert(pthread_equal(d.thread, pthread_self()));
@@ -1098,11 +1081,11 @@ static void go_on(void *value, void *ctx) {
 }
 
 START_TEST(a_callback_may_submit_tasks) {
-    chain c = {.pool = make_workers(1), .left = 500};
+    chain c = {.pool = open_pool(1), .left = 500};
     mtask_task_desc task = {.fn = return_arg, .on_success = go_on, .ctx = &c};
     ck_assert_status(mtask_pool_submit_ex(c.pool, &task, NULL, MTASK_FOREVER), MTASK_OK);
     ck_assert_status(mtask_event_wait(&gate, MTASK_FOREVER), MTASK_OK);
-    end(c.pool);
+    end_pool(c.pool);
     ck_assert_uint_eq(mtask_word_load(&c.left), 0);
 }
 END_TEST
@@ -1113,12 +1096,12 @@ static void release_future(mtask_future *future, void *ctx) {
 }
 
 START_TEST(a_callback_may_give_the_last_reference_back) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     for (int i = 0; i < 200; i++) {
         mtask_future *future = submit(pool, return_arg, NULL);
         ck_assert_status(mtask_future_then(future, release_future, future), MTASK_OK);
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1186,7 +1169,7 @@ START_TEST(a_callback_may_terminate_the_pool) {
     mtask_event_set(&gate);
     ck_assert_status(mtask_future_get(second, NULL, MTASK_FOREVER), MTASK_CANCELED);
     ck_assert_status(mtask_pool_join(pool, MTASK_FOREVER), MTASK_OK);
-    end(pool);
+    end_pool(pool);
     (void)result(first);
     mtask_future_release(second);
 }
@@ -1205,12 +1188,12 @@ static void count_free(void *value) {
 }
 
 START_TEST(a_value_that_nobody_takes_is_freed_with_the_future) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_word value = 0;
     mtask_task_desc task = {.fn = return_arg, .arg = &value, .free_value = count_free};
     mtask_future *future = submit_desc(pool, &task);
     ck_assert_status(mtask_future_wait(future, MTASK_FOREVER), MTASK_OK);
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(mtask_word_load(&value), 0);
     mtask_future_release(future);
     ck_assert_uint_eq(mtask_word_load(&value), 1);
@@ -1229,34 +1212,34 @@ START_TEST(a_value_is_freed_if_the_future_went_before_the_task_ran) {
 END_TEST
 
 START_TEST(a_value_without_a_future_is_freed_after_its_callback) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_word value = 0;
     diary d;
     mtask_task_desc task = with_diary(return_arg, &value, &d);
     task.free_value = count_free;
     freed_diary = &d;
     ck_assert_status(mtask_pool_submit_ex(pool, &task, NULL, MTASK_FOREVER), MTASK_OK);
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(mtask_word_load(&value), 1);
     ck_assert_str_eq(d.entries, "sv");
     ck_assert_ptr_eq(d.value, &value);
     task = with_diary(return_arg, &value, &d);
     task.free_value = count_free;
     task.on_success = NULL;
-    pool = make_workers(1);
+    pool = open_pool(1);
     ck_assert_status(mtask_pool_submit_ex(pool, &task, NULL, MTASK_FOREVER), MTASK_OK);
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(mtask_word_load(&value), 2);
     ck_assert_str_eq(d.entries, "v");
 }
 END_TEST
 
 START_TEST(a_value_that_was_taken_is_not_freed) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_word value = 0;
     mtask_task_desc task = {.fn = return_arg, .arg = &value, .free_value = count_free};
     ck_assert_ptr_eq(result(submit_desc(pool, &task)), &value);
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(mtask_word_load(&value), 0);
 }
 END_TEST
@@ -1317,7 +1300,7 @@ START_TEST(a_submit_with_a_timeout_waits_that_long_for_room) {
     mtask_event_set(&gate);
     ck_assert_status(mtask_pool_submit_ex(pool, &task, &future, MTASK_SEC(60)), MTASK_OK);
     (void)result(future);
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(mtask_word_load(&ran), 4);
 }
 END_TEST
@@ -1364,7 +1347,7 @@ START_TEST(submitters_wait_for_room_and_use_no_cpu) {
     ck_assert_status(mtask_pool_close(pool), MTASK_OK);
     ck_assert_status(mtask_pool_join(pool, MTASK_FOREVER), MTASK_OK);
     ck_assert_uint_eq(stats_of(pool).done, 1 + 2 + 6);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1393,7 +1376,7 @@ START_TEST(a_worker_that_takes_a_task_makes_room_for_one) {
     ck_assert_status(mtask_sem_release(&sem, 1), MTASK_OK);
     testing_crowd_join(&crowd);
     ck_assert_int_eq(testing_crowd_count(&crowd, MTASK_OK), 6);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1436,7 +1419,7 @@ START_TEST(cancel_lets_one_submitter_go_on) {
     mtask_event_set(&gate);
     testing_crowd_join(&crowd);
     ck_assert_int_eq(testing_crowd_count(&crowd, MTASK_OK), 6);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1501,7 +1484,7 @@ START_TEST(room_is_found_though_others_give_up) {
         in_time = testing_crowd_count(&crowd, MTASK_OK);
         ck_assert_status(crowd.members[3].status, MTASK_OK);
         ck_assert_int_eq(testing_crowd_count(&crowd, MTASK_FULL), 4 - in_time);
-        end(pool);
+        end_pool(pool);
     }
 }
 END_TEST
@@ -1539,7 +1522,7 @@ START_TEST(a_narrow_backlog_is_never_exceeded) {
             sched_yield();
         }
         testing_crowd_join(&crowd);
-        end(f.pool);
+        end_pool(f.pool);
         ck_assert_uint_eq(mtask_word_load(&f.ran), mtask_word_load(&f.taken));
     }
 }
@@ -1574,14 +1557,14 @@ static void *grow(void *arg) {
 
 START_TEST(tasks_may_submit_tasks) {
     for (unsigned workers = 1; workers <= 3; workers++) {
-        tree t = {.pool = make_workers(workers)};
+        tree t = {.pool = open_pool(workers)};
         node *root = (node *)malloc(sizeof *root);
         ck_assert_ptr_nonnull(root);
         root->tree = &t;
         root->depth = 6;
         post(t.pool, grow, root);
         await_word(&t.ran, (2187 - 1) / 2); /* 1 + 3 + ... + 729 */
-        end(t.pool);
+        end_pool(t.pool);
         ck_assert_uint_eq(mtask_word_load(&t.ran), (2187 - 1) / 2);
     }
 }
@@ -1592,10 +1575,10 @@ static void *return_future(void *arg) {
 }
 
 START_TEST(a_task_may_hand_on_the_future_of_another) {
-    mtask_pool *pool = make_workers(1);
+    mtask_pool *pool = open_pool(1);
     mtask_future *inner = (mtask_future *)result(submit(pool, return_future, pool));
     ck_assert_ptr_eq(result(inner), pool);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1632,7 +1615,7 @@ START_TEST(the_last_thread_does_not_wait_for_room_that_only_it_could_make) {
     ck_assert_uint_eq(stats_of(pool).threads, 2);
     mtask_event_set(&gate);
     ck_assert_ptr_eq(result(future), pool);
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(mtask_word_load(&own_ran), 2);
 }
 END_TEST
@@ -1650,7 +1633,7 @@ START_TEST(the_only_worker_may_wait_for_room) {
         mtask_pool *pool = make(&desc);
         mtask_word_store(&own_ran, 0);
         ck_assert_ptr_eq(result(submit(pool, fill_and_wait, pool)), pool);
-        end(pool);
+        end_pool(pool);
         ck_assert_uint_eq(mtask_word_load(&own_ran), 20);
     }
 }
@@ -1678,7 +1661,7 @@ START_TEST(workers_that_all_find_the_backlog_full_come_to_an_end) {
             futures[i] = submit(pool, post_many, pool);
         for (int i = 0; i < 5; i++)
             taken += (uintptr_t)result(futures[i]);
-        end(pool);
+        end_pool(pool);
         ck_assert_uint_eq(mtask_word_load(&own_ran), taken);
     }
 }
@@ -1694,7 +1677,7 @@ START_TEST(a_pool_that_rejects_rejects_its_own_tasks_too) {
     mtask_pool_desc desc = {.workers = 1, .backlog = 1, .reject = true};
     mtask_pool *pool = make(&desc);
     (void)result(submit(pool, post_into_full, pool));
-    end(pool);
+    end_pool(pool);
     ck_assert_uint_eq(mtask_word_load(&own_ran), 1);
 }
 END_TEST
@@ -1772,7 +1755,7 @@ END_TEST
 /* ---- waiting for several: Python's futures.wait ---- */
 
 START_TEST(any_of_several_tasks_can_be_waited_for) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_future *futures[3];
     futures[0] = submit(pool, wait_at_gate, NULL);
     await_word(&at_gate, 1);
@@ -1786,12 +1769,12 @@ START_TEST(any_of_several_tasks_can_be_waited_for) {
     ck_assert_status(mtask_futures_wait(futures, 3, MTASK_WAIT_ALL, MTASK_FOREVER), MTASK_OK);
     (void)result(futures[0]);
     (void)result(futures[1]);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
 START_TEST(the_first_failure_of_several_tasks_can_be_waited_for) {
-    mtask_pool *pool = make_workers(2);
+    mtask_pool *pool = open_pool(2);
     mtask_future *futures[3];
     futures[0] = submit(pool, wait_at_gate, NULL);
     await_word(&at_gate, 1);
@@ -1804,7 +1787,7 @@ START_TEST(the_first_failure_of_several_tasks_can_be_waited_for) {
     ck_assert(mtask_future_done(futures[2]));
     ck_assert(!mtask_future_done(futures[0]));
     mtask_event_set(&gate);
-    end(pool);
+    end_pool(pool);
     for (int i = 0; i < 3; i++)
         mtask_future_release(futures[i]);
 }
@@ -1824,7 +1807,7 @@ START_TEST(all_of_many_tasks_can_be_waited_for) {
         ck_assert(mtask_future_done(futures[i]));
         mtask_future_release(futures[i]);
     }
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
@@ -1836,7 +1819,7 @@ START_TEST(a_timed_wait_for_a_task_takes_its_time) {
     ck_assert_int_ge(mtask_now() - start, MTASK_MS(20));
     mtask_event_set(&gate);
     ck_assert_ptr_eq(result(future), pool);
-    end(pool);
+    end_pool(pool);
 }
 END_TEST
 
