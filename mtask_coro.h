@@ -516,16 +516,25 @@ MTASK_API mtask_status mtask_loop_dump(const mtask_loop *loop, int fd);
 # endif
 # define MTASK__CORO_WATCHED (MTASK__CORO_ASAN || MTASK__TSAN) /* sanitizers are told of switches */
 
-/* How this CPU switches: MTASK__CORO_INLINE: by code that the compiler puts where the switch is. */
-# if defined(MTASK_CORO_UCONTEXT)
-#  define MTASK__CORO_BACKEND ucontext
-#  define MTASK__CORO_INLINE  0
-# elif defined(__x86_64__) && defined(__LP64__)
-#  define MTASK__CORO_BACKEND x86_64
-#  define MTASK__CORO_INLINE  (!MTASK__CORO_WATCHED)
+/* How this CPU switches; INLINE: by code that the compiler puts where the switch is. */
+# if !defined(MTASK_CORO_UCONTEXT) && defined(__x86_64__) && defined(__LP64__)
+#  define MTASK__CORO_X86_64 1
 # else
-#  define MTASK__CORO_BACKEND native
-#  define MTASK__CORO_INLINE  0
+#  define MTASK__CORO_X86_64 0
+# endif
+# define MTASK__CORO_INLINE (MTASK__CORO_X86_64 && !MTASK__CORO_WATCHED)
+
+/* Files that keep contexts in different forms do not link: see MTASK__BUILD. */
+# ifndef MTASK_STATIC
+#  if MTASK__CORO_WATCHED
+#   define MTASK__CORO_BUILD mtask_coro_0_4_0_built_with_a_sanitizer
+#  elif defined(MTASK_CORO_UCONTEXT)
+#   define MTASK__CORO_BUILD mtask_coro_0_4_0_built_with_MTASK_CORO_UCONTEXT
+#  else
+#   define MTASK__CORO_BUILD mtask_coro_0_4_0_built_as_usual
+#  endif
+MTASK_API const char MTASK__CORO_BUILD;
+static const char *const mtask__coro_build __attribute__((used)) = &MTASK__CORO_BUILD;
 # endif
 
 typedef struct mtask__context {
@@ -533,11 +542,9 @@ typedef struct mtask__context {
     uint32_t mxcsr; /* the modes of floating point (x86) */
     uint32_t x87;
 # if MTASK__CORO_WATCHED
-    struct mtask__context *from; /* who switched to it last */
-    void *frames;                /* AddressSanitizer's fake stack */
-    const void *low;             /* its stack's lowest byte */
-    size_t size;                 /* its stack's size */
-    void *fiber;                 /* ThreadSanitizer's name for it */
+    const void *low; /* its stack's lowest byte; NULL: not known yet */
+    size_t size;     /* its stack's size */
+    void *fiber;     /* ThreadSanitizer's name for it */
 # endif
 } mtask__context;
 
@@ -556,7 +563,7 @@ struct mtask_coro {
     const char *name;
     const char *site;
     struct mtask__stack *stack;
-    struct mtask_outcome *failure; /* how it failed, in its dead stack */
+    mtask_outcome *failure; /* how it failed, in its dead stack */
 };
 
 /* The coroutine that runs on this thread. Initial-exec: so its address is never computed, and cannot
@@ -577,7 +584,12 @@ MTASK_API void mtask__coro_set(mtask_coro *coro);
 
 /* Leaves `from` and goes on in `to`, which receives `note`; returns, when somebody switches to
    `from`, what that brings. */
-# if MTASK__CORO_INLINE
+# if !MTASK__CORO_INLINE
+MTASK_API void *mtask__context_switch(mtask__context *from, mtask__context *to, void *note);
+# else
+#  define mtask__context_switch mtask__context_swap
+# endif
+# if MTASK__CORO_X86_64
 #  if defined(__CET__) && (__CET__ & 1)
 #   define MTASK__CORO_LANDING "endbr64\n\t"
 #  else
@@ -613,7 +625,7 @@ MTASK_API void mtask__coro_set(mtask_coro *coro);
 /* A jump, not a return: the CPU would predict that the wrong way each time. The compiler keeps what
    it needs in the stack, since nothing else survives; rbp and rbx it may not let go of. Nothing is
    pushed: below the stack pointer lies the red zone. */
-MTASK__INLINE void *mtask__context_switch(mtask__context *from, mtask__context *to, void *note) {
+MTASK__INLINE void *mtask__context_swap(mtask__context *from, mtask__context *to, void *note) {
     __asm__ volatile("leaq 1f(%%rip), %%r8\n\t"
                      "movq %%r8, (%%rdi)\n\t"
                      "movq %%rsp, 8(%%rdi)\n\t"
@@ -632,8 +644,6 @@ MTASK__INLINE void *mtask__context_switch(mtask__context *from, mtask__context *
                        "cc" MTASK__CORO_AVX512);
     return note;
 }
-# else
-MTASK_API void *mtask__context_switch(mtask__context *from, mtask__context *to, void *note);
 # endif
 
 /* Why a coroutine is not resumed; *out becomes NULL. */
@@ -699,3 +709,1095 @@ MTASK_API mtask_status mtask__go_at(mtask_fn fn, void *arg, mtask_future **futur
 # endif
 
 #endif /* MTASK_CORO_H */
+
+/* ================================ implementation ================================ */
+
+#if (defined(MTASK_IMPLEMENTATION) || defined(MTASK_CORO_IMPLEMENTATION)) &&                       \
+    !defined(MTASK_CORO_IMPLEMENTED)
+# define MTASK_CORO_IMPLEMENTED
+
+# include <errno.h>
+# include <limits.h>
+# include <stdio.h>
+# include <stdlib.h>
+# include <string.h>
+
+# ifdef __cplusplus
+extern "C" {
+# endif
+
+/* ---- >>coro-contract: what a platform supplies ---- */
+
+# ifndef MTASK_STATIC
+const char MTASK__CORO_BUILD = 1; /* what every file that includes mtask_coro.h refers to */
+# endif
+
+/* Where a new context begins; it must not return. */
+typedef void mtask__entry_fn(mtask__context *from, mtask__context *to, void *note);
+
+/* Prepares a context whose first switch enters entry(from, to, note) on the stack that ends at
+   `top`, with the calling thread's modes of floating point. */
+static void mtask__context_prepare(mtask__context *context, void *top, mtask__entry_fn *entry);
+
+/* Whether switches are possible: MTASK_OK, or MTASK_UNSUPPORTED. */
+static mtask_status mtask__context_check(void);
+
+/* mtask__context_switch, without a word to sanitizers. */
+# if !MTASK__CORO_INLINE
+MTASK_API void *mtask__context_jump(mtask__context *from, mtask__context *to, void *note);
+# endif
+
+/* Bytes of a page, and of the guard below each stack. */
+static size_t mtask__os_guard_size(void);
+
+/* Address space for stacks; it takes memory when it is used. NULL: there is none. And back. */
+static char *mtask__os_stacks_map(size_t size);
+static void mtask__os_stacks_unmap(char *memory, size_t size);
+
+/* Makes the system end the program when these bytes are touched; false: it cannot. */
+static bool mtask__os_stack_guard(char *low, size_t size);
+
+/* Tells Valgrind of a stack, and that it is gone. */
+static unsigned mtask__os_stack_watch(char *low, char *top);
+static void mtask__os_stack_unwatch(unsigned watch);
+
+/* ---- >>coro-state ---- */
+
+/* A stack. This block lies at its top, and stays there while the stack is free. */
+typedef struct mtask__stack {
+    struct mtask__stack *next; /* in a list of free ones */
+    struct mtask__slab *slab;  /* NULL: the caller's memory */
+    char *low;                 /* the lowest byte that may be used */
+    size_t size;               /* bytes from there up to this block */
+    unsigned watch;            /* Valgrind's number for it */
+    unsigned colour;           /* bytes to leave free below this block */
+} mtask__stack;
+
+# define MTASK__STACK_CLASSES 40 /* a stack of class n takes 1 << n bytes, its guard included */
+
+/* What a thread has of its own. */
+typedef struct mtask__coro_thread {
+    mtask__stack *cache;     /* free stacks of the default size, last freed first */
+    unsigned cached;         /* how many */
+    bool flushes;            /* they are given back when the thread ends */
+    mtask_coro *coro;        /* what runs, where mtask__coro_here does not say it */
+    mtask__context *left;    /* who switched last */
+    struct mtask_loop *loop; /* which it runs */
+} mtask__coro_thread;
+
+/* What the process has of coroutines. */
+typedef struct mtask__coros_state {
+    mtask_mutex lock;                                /* guards what follows */
+    bool ready;                                      /* forks have been seen to, and `threads` */
+    mtask_local threads;                             /* has a thread's cache flushed at its end */
+    struct mtask__slab *slabs[MTASK__STACK_CLASSES]; /* those that have something to give */
+    size_t empty;                                    /* slabs of which nothing is in use */
+    mtask_coro_stack_info info;                      /* `free` counts those in slabs */
+    struct mtask__census *census;
+} mtask__coros_state;
+
+# define mtask__coros    MTASK__VERSIONED(mtask__coros)
+# define mtask__coro_own MTASK__VERSIONED(mtask__coro_own)
+MTASK__ONE mtask__coros_state mtask__coros;
+MTASK__ONE __thread mtask__coro_thread mtask__coro_own;
+MTASK__MERGED(mtask__coros)
+MTASK__MERGED(mtask__coro_own)
+# if MTASK__CORO_INLINE && !defined(MTASK_NO_THREADS) && !defined(MTASK_STATIC)
+MTASK__ONE __thread mtask_coro *mtask__coro_here __attribute__((tls_model("initial-exec")));
+MTASK__MERGED(mtask__coro_here)
+# endif
+
+/* What the calling thread has of its own. Not inlined: the address of a thread-local must not be
+   remembered across a switch. */
+static __attribute__((noinline)) mtask__coro_thread *mtask__coro_me(void) {
+    return &mtask__coro_own;
+}
+
+# if !MTASK__CORO_INLINE || defined(MTASK_NO_THREADS)
+MTASK_API __attribute__((noinline)) mtask_coro *mtask__coro_get(void) {
+    return mtask__coro_own.coro;
+}
+
+MTASK_API __attribute__((noinline)) void mtask__coro_set(mtask_coro *coro) {
+    mtask__coro_own.coro = coro;
+}
+# endif
+
+static void mtask__stacks_flush(void *own);
+
+static void mtask__coros_fork_prepare(void) {
+    mtask__lock(&mtask__coros.lock);
+}
+
+static void mtask__coros_fork_parent(void) {
+    mtask__unlock(&mtask__coros.lock);
+}
+
+static void mtask__coros_fork_child(void) {
+    mtask__store(&mtask__coros.lock.word, 0, RELAXED); /* there is one thread: pairs with none */
+# ifndef MTASK_CORO_NO_LOOP
+    mtask__coro_me()->loop = NULL;
+# endif
+}
+
+/* Before the first use: sees to forks, and to the ends of threads. If it cannot see to these, stacks
+   are not kept by threads. */
+static void mtask__coros_init(void) {
+    bool first;
+    mtask__lock(&mtask__coros.lock);
+    first = !mtask__coros.ready;
+    if (first) {
+        mtask__coros.ready = true;
+        (void)mtask_local_init(&mtask__coros.threads, mtask__stacks_flush);
+    }
+    mtask__unlock(&mtask__coros.lock);
+    if (first)
+        mtask__at_fork(mtask__coros_fork_prepare, mtask__coros_fork_parent,
+                       mtask__coros_fork_child);
+}
+
+/* ---- >>stack-pool: stacks in slabs, and some kept by each thread ---- */
+
+# define MTASK__SLAB_SIZE   ((size_t)16 << 20) /* bytes of a slab, unless one stack needs more */
+# define MTASK__SLABS_EMPTY 16  /* most slabs that are kept while nothing uses them */
+# define MTASK__STACK_CACHE 256 /* most free stacks that a thread keeps */
+# define MTASK__STACK_ALIGN 64
+
+/* Stacks of one class, side by side. */
+typedef struct mtask__slab {
+    struct mtask__slab *next; /* in a list of mtask__coros.slabs, while it has something to give */
+    struct mtask__slab *prev;
+    bool listed;
+    unsigned kind; /* the class: stacks of 1 << kind bytes */
+    unsigned count;
+    unsigned carved; /* how many were ever used */
+    unsigned used;   /* how many are in use, or kept by a thread */
+    mtask__stack *free;
+    char *memory;
+} mtask__slab;
+
+/* The class of stacks that hold `size` bytes beside the guard; 0: too large. */
+static unsigned mtask__stack_class(size_t size) {
+    size_t guard = mtask__os_guard_size();
+    unsigned kind = 14;
+    while (kind < MTASK__STACK_CLASSES && kind < 8 * sizeof size - 1 &&
+           ((size_t)1 << kind < size || (size_t)1 << kind < 4 * guard))
+        kind++;
+    return kind < MTASK__STACK_CLASSES && kind < 8 * sizeof size - 1 ? kind : 0;
+}
+
+static void mtask__slab_link(mtask__slab *slab) {
+    mtask__slab **list = &mtask__coros.slabs[slab->kind];
+    slab->prev = NULL;
+    slab->next = *list;
+    if (*list != NULL)
+        (*list)->prev = slab;
+    *list = slab;
+    slab->listed = true;
+}
+
+static void mtask__slab_unlink(mtask__slab *slab) {
+    if (slab->prev != NULL)
+        slab->prev->next = slab->next;
+    else
+        mtask__coros.slabs[slab->kind] = slab->next;
+    if (slab->next != NULL)
+        slab->next->prev = slab->prev;
+    slab->listed = false;
+}
+
+/* A new slab of a class; smaller where there is not enough address space. Under the lock. */
+static mtask__slab *mtask__slab_create(unsigned kind) {
+    size_t span = (size_t)1 << kind;
+    size_t size = span < MTASK__SLAB_SIZE ? MTASK__SLAB_SIZE : span;
+    mtask__slab *slab = (mtask__slab *)MTASK_MALLOC(sizeof *slab);
+    if (slab == NULL)
+        return NULL;
+    memset(slab, 0, sizeof *slab);
+    for (; slab->memory == NULL && size >= span; size /= 4) {
+        slab->memory = mtask__os_stacks_map(size);
+        slab->count = (unsigned)(size / span);
+    }
+    if (slab->memory == NULL) {
+        MTASK_FREE(slab);
+        return NULL;
+    }
+    slab->kind = kind;
+    mtask__coros.info.reserved += slab->count * span;
+    mtask__coros.empty++;
+    mtask__slab_link(slab);
+    return slab;
+}
+
+/* Under the lock, of a slab of which nothing is in use. */
+static void mtask__slab_destroy(mtask__slab *slab) {
+    size_t span = (size_t)1 << slab->kind;
+    for (mtask__stack *stack = slab->free; stack != NULL; stack = stack->next) {
+        mtask__os_stack_unwatch(stack->watch);
+        mtask__coros.info.free--;
+    }
+    mtask__os_stacks_unmap(slab->memory, slab->count * span);
+    mtask__coros.info.reserved -= slab->count * span;
+    mtask__coros.empty--;
+    mtask__slab_unlink(slab);
+    MTASK_FREE(slab);
+}
+
+/* Makes a stack of the memory from `low` to `top`, of which the lowest `guard` bytes are not to be
+   used. */
+static mtask__stack *mtask__stack_make(char *low, char *top, size_t guard) {
+    char *end =
+        (char *)((uintptr_t)(top - sizeof(mtask__stack)) / MTASK__STACK_ALIGN * MTASK__STACK_ALIGN);
+    mtask__stack *stack = (mtask__stack *)(void *)end;
+    memset(stack, 0, sizeof *stack);
+    stack->low = (char *)(((uintptr_t)low + guard + 15) / 16 * 16);
+    stack->size = (size_t)(end - stack->low);
+    stack->watch = mtask__os_stack_watch(stack->low, top);
+    return stack;
+}
+
+/* One that the slab has not handed out before. Tops of stacks lie at addresses whose lower bits are
+   equal: so that they do not all fall into the same lines of the CPU's caches, each begins at
+   another place in its page. */
+static mtask__stack *mtask__slab_carve(mtask__slab *slab) {
+    size_t span = (size_t)1 << slab->kind;
+    size_t guard = mtask__os_guard_size();
+    char *low = slab->memory + slab->carved * span;
+    mtask__stack *stack;
+    if (!mtask__os_stack_guard(low, guard)) {
+        mtask__coros.info.unguarded++;
+        guard = 0;
+    }
+    stack = mtask__stack_make(low, low + span, guard);
+    stack->slab = slab;
+    stack->colour = slab->carved % 16 * 128;
+    slab->carved++;
+    return stack;
+}
+
+/* A stack of a class; NULL: no memory. Under the lock. */
+static mtask__stack *mtask__slabs_take(unsigned kind) {
+    mtask__slab *slab = mtask__coros.slabs[kind];
+    mtask__stack *stack;
+    if (slab == NULL)
+        slab = mtask__slab_create(kind);
+    if (slab == NULL)
+        return NULL;
+    stack = slab->free;
+    if (stack != NULL) {
+        slab->free = stack->next;
+        mtask__coros.info.free--;
+    } else {
+        stack = mtask__slab_carve(slab);
+    }
+    if (slab->used++ == 0)
+        mtask__coros.empty--;
+    if (slab->used == slab->count)
+        mtask__slab_unlink(slab);
+    mtask__coros.info.in_use++;
+    return stack;
+}
+
+/* Gives one back. Under the lock. */
+static void mtask__slabs_give(mtask__stack *stack) {
+    mtask__slab *slab = stack->slab;
+    stack->next = slab->free;
+    slab->free = stack;
+    mtask__coros.info.free++;
+    mtask__coros.info.in_use--;
+    if (!slab->listed)
+        mtask__slab_link(slab);
+    if (--slab->used > 0)
+        return;
+    if (++mtask__coros.empty > MTASK__SLABS_EMPTY)
+        mtask__slab_destroy(slab);
+}
+
+/* Gives back what the thread keeps, but for `keep` of them. */
+static void mtask__stacks_trim(mtask__coro_thread *own, unsigned keep) {
+    mtask__lock(&mtask__coros.lock);
+    while (own->cached > keep) {
+        mtask__stack *stack = own->cache;
+        own->cache = stack->next;
+        own->cached--;
+        mtask__slabs_give(stack);
+    }
+    mtask__unlock(&mtask__coros.lock);
+}
+
+/* The thread ends. */
+static void mtask__stacks_flush(void *own) {
+    mtask__coro_thread *thread = (mtask__coro_thread *)own;
+    mtask__stacks_trim(thread, 0);
+    thread->flushes = false;
+}
+
+/* Whether the thread may keep a stack: it may, once it is sure to give it back. */
+static bool mtask__stacks_may_keep(mtask__coro_thread *own) {
+    if (!own->flushes)
+        own->flushes = mtask_local_set(&mtask__coros.threads, own) == MTASK_OK;
+    return own->flushes;
+}
+
+/* A stack with room for `size` bytes. MTASK_NOMEM, MTASK_INVALID, MTASK_UNSUPPORTED. */
+static mtask_status mtask__stack_take(size_t size, mtask__stack **taken) {
+    mtask__coro_thread *own = mtask__coro_me();
+    unsigned kind;
+    if (size == MTASK_CORO_STACK && own->cache != NULL) {
+        *taken = own->cache;
+        own->cache = own->cache->next;
+        own->cached--;
+        return MTASK_OK;
+    }
+    if (mtask__os_guard_size() == 0)
+        return MTASK_UNSUPPORTED;
+    kind = mtask__stack_class(size);
+    if (kind == 0)
+        return MTASK_NOMEM;
+    mtask__coros_init();
+    mtask__lock(&mtask__coros.lock);
+    *taken = mtask__slabs_take(kind);
+    mtask__unlock(&mtask__coros.lock);
+    return *taken != NULL ? MTASK_OK : MTASK_NOMEM;
+}
+
+/* Whether the stack goes to the thread's own: then the one who stands on it may let go of it, since
+   nobody but this thread takes it, later. */
+static bool mtask__stack_keep(mtask__stack *stack) {
+    mtask__coro_thread *own = mtask__coro_me();
+    if (stack->slab == NULL || (size_t)1 << stack->slab->kind != MTASK_CORO_STACK ||
+        own->cached == MTASK__STACK_CACHE || !mtask__stacks_may_keep(own))
+        return false;
+    stack->next = own->cache;
+    own->cache = stack;
+    own->cached++;
+    return true;
+}
+
+/* Gives a stack back, on which nobody stands. */
+static void mtask__stack_give(mtask__stack *stack) {
+    if (stack->slab == NULL) {
+        mtask__os_stack_unwatch(stack->watch);
+        return;
+    }
+    if (mtask__stack_keep(stack))
+        return;
+    if ((size_t)1 << stack->slab->kind == MTASK_CORO_STACK)
+        mtask__stacks_trim(mtask__coro_me(), MTASK__STACK_CACHE / 2);
+    mtask__lock(&mtask__coros.lock);
+    mtask__slabs_give(stack);
+    mtask__unlock(&mtask__coros.lock);
+}
+
+/* Room for a block of `size` bytes at the top of a stack; what is below is for function calls. */
+static void *mtask__stack_place(const mtask__stack *stack, size_t size) {
+    uintptr_t at = (uintptr_t)stack - stack->colour - size;
+    return (void *)(at / MTASK__STACK_ALIGN * MTASK__STACK_ALIGN);
+}
+
+MTASK_API mtask_coro_stack_info mtask_coro_stacks(void) {
+    mtask_coro_stack_info info;
+    size_t cached = mtask__coro_me()->cached;
+    mtask__lock(&mtask__coros.lock);
+    info = mtask__coros.info;
+    mtask__unlock(&mtask__coros.lock);
+    info.in_use -= cached;
+    info.free += cached;
+    return info;
+}
+
+/* ---- >>census: how much of their stacks coroutines use ---- */
+
+# if MTASK_CORO_CENSUS
+
+typedef struct mtask__census {
+    struct mtask__census *next;
+    mtask_coro_site site;
+} mtask__census;
+
+/* The bytes of a stack that were ever touched: from the lowest one that is not zero. */
+static size_t mtask__stack_used(const mtask__stack *stack) {
+    const char *at = stack->low + 16; /* above the canary */
+    while (at < (const char *)stack && *at == 0)
+        at++;
+    return (size_t)((const char *)stack - at);
+}
+
+/* The entry of a place; NULL: no memory. Under the lock. */
+static mtask__census *mtask__census_find(const char *site) {
+    mtask__census *entry = mtask__coros.census;
+    while (entry != NULL && strcmp(entry->site.site, site) != 0)
+        entry = entry->next;
+    if (entry != NULL)
+        return entry;
+    entry = (mtask__census *)MTASK_MALLOC(sizeof *entry);
+    if (entry == NULL)
+        return NULL;
+    memset(entry, 0, sizeof *entry);
+    entry->site.site = site;
+    entry->site.stack_size = SIZE_MAX;
+    entry->next = mtask__coros.census;
+    mtask__coros.census = entry;
+    return entry;
+}
+
+/* What has ended leaves the stack as if it had not been used, and its use in the census. */
+static void mtask__census_note(mtask__stack *stack, const char *site, const char *name) {
+    size_t used = mtask__stack_used(stack);
+    mtask__census *entry;
+    mtask__lock(&mtask__coros.lock);
+    entry = mtask__census_find(site != NULL ? site : "?");
+    if (entry != NULL) {
+        entry->site.name = name;
+        entry->site.count++;
+        if (stack->size < entry->site.stack_size)
+            entry->site.stack_size = stack->size;
+        if (used > entry->site.stack_used)
+            entry->site.stack_used = used;
+    }
+    mtask__unlock(&mtask__coros.lock);
+    memset((char *)stack - used, 0, used);
+}
+
+MTASK_API mtask_status mtask_coro_census(mtask_coro_site *sites, size_t capacity, size_t *count) {
+    size_t n = 0;
+    mtask__lock(&mtask__coros.lock);
+    for (const mtask__census *entry = mtask__coros.census; entry != NULL; entry = entry->next) {
+        if (n < capacity)
+            sites[n] = entry->site;
+        n++;
+    }
+    mtask__unlock(&mtask__coros.lock);
+    if (count != NULL)
+        *count = n;
+    return n <= capacity ? MTASK_OK : MTASK_OVERFLOW;
+}
+
+# else
+
+static void mtask__census_note(const mtask__stack *stack, const char *site, const char *name) {
+    (void)stack, (void)site, (void)name;
+}
+
+MTASK_API mtask_status mtask_coro_census(mtask_coro_site *sites, size_t capacity, size_t *count) {
+    (void)sites, (void)capacity;
+    if (count != NULL)
+        *count = 0;
+    return MTASK_UNSUPPORTED;
+}
+
+# endif
+
+/* ---- >>context: what is told to sanitizers ---- */
+
+/* A context that is about to be used for the first time, or was used for the last time. */
+static void mtask__context_open(mtask__context *context, const mtask__stack *stack);
+static void mtask__context_close(mtask__context *context, const mtask__stack *stack);
+
+/* The first thing that a new context does. */
+static void mtask__context_arrive(void);
+
+/* As mtask__context_switch; `from` is never switched to again. */
+static void mtask__context_leave(mtask__context *from, mtask__context *to, void *note);
+
+# if MTASK__CORO_ASAN
+void __sanitizer_start_switch_fiber(void **frames, const void *low, size_t size);
+void __sanitizer_finish_switch_fiber(void *frames, const void **low, size_t *size);
+void __asan_unpoison_memory_region(void const volatile *low, size_t size);
+# endif
+# if MTASK__TSAN
+void *__tsan_get_current_fiber(void);
+void *__tsan_create_fiber(unsigned flags);
+void __tsan_destroy_fiber(void *fiber);
+void __tsan_switch_to_fiber(void *fiber, unsigned flags);
+# endif
+# if MTASK__TSAN && defined(__clang__)
+#  define MTASK__UNWATCHED __attribute__((no_sanitize("thread"), disable_sanitizer_instrumentation))
+# elif MTASK__TSAN
+#  define MTASK__UNWATCHED __attribute__((no_sanitize_thread))
+# else
+#  define MTASK__UNWATCHED
+# endif
+
+# if MTASK__CORO_WATCHED
+static void mtask__context_open(mtask__context *context, const mtask__stack *stack) {
+    context->low = stack->low;
+    context->size = stack->size;
+#  if MTASK__TSAN
+    context->fiber = __tsan_create_fiber(0);
+#  endif
+}
+
+static void mtask__context_close(mtask__context *context, const mtask__stack *stack) {
+#  if MTASK__TSAN
+    if (context->fiber != NULL)
+        __tsan_destroy_fiber(context->fiber);
+    context->fiber = NULL;
+#  else
+    __asan_unpoison_memory_region(stack->low, stack->size); /* frames that never returned */
+    (void)context;
+#  endif
+    (void)stack;
+}
+
+/* Tells that `from` is left for `to`; *frames (NULL: for ever) is for mtask__watch_arrive. */
+static MTASK__UNWATCHED inline __attribute__((always_inline)) void
+mtask__watch_leave(mtask__context *from, mtask__context *to, void **frames) {
+    mtask__coro_own.left = from;
+#  if MTASK__CORO_ASAN
+    __sanitizer_start_switch_fiber(frames, to->low, to->size);
+#  else
+    (void)frames;
+    from->fiber = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(to->fiber, 0);
+#  endif
+}
+
+static MTASK__UNWATCHED inline __attribute__((always_inline)) void
+mtask__watch_arrive(void *frames) {
+#  if MTASK__CORO_ASAN
+    mtask__context *left = mtask__coro_me()->left;
+    const void *low;
+    size_t size;
+    __sanitizer_finish_switch_fiber(frames, &low, &size);
+    if (left->low == NULL) { /* it is not a stack of ours */
+        left->low = low;
+        left->size = size;
+    }
+#  else
+    (void)frames;
+#  endif
+}
+
+MTASK_API MTASK__UNWATCHED __attribute__((noinline)) void *
+mtask__context_switch(mtask__context *from, mtask__context *to, void *note) {
+    void *frames;
+    mtask__watch_leave(from, to, &frames);
+    note = mtask__context_jump(from, to, note);
+    mtask__watch_arrive(frames);
+    return note;
+}
+
+static MTASK__UNWATCHED __attribute__((noinline)) void mtask__context_arrive(void) {
+    mtask__watch_arrive(NULL);
+}
+
+static MTASK__UNWATCHED __attribute__((noinline)) void
+mtask__context_leave(mtask__context *from, mtask__context *to, void *note) {
+    mtask__watch_leave(from, to, NULL);
+    (void)mtask__context_jump(from, to, note);
+}
+
+# else
+
+static void mtask__context_open(mtask__context *context, const mtask__stack *stack) {
+    (void)context, (void)stack;
+}
+
+static void mtask__context_close(mtask__context *context, const mtask__stack *stack) {
+    (void)context, (void)stack;
+}
+
+static void mtask__context_arrive(void) {
+}
+
+#  if !MTASK__CORO_INLINE
+MTASK_API void *mtask__context_switch(mtask__context *from, mtask__context *to, void *note) {
+    return mtask__context_jump(from, to, note);
+}
+#  endif
+
+static void mtask__context_leave(mtask__context *from, mtask__context *to, void *note) {
+    (void)mtask__context_switch(from, to, note);
+}
+
+# endif
+
+/* Tells debuggers that nothing called the function in which it stands: a backtrace ends here. */
+# if !defined(__GCC_HAVE_DWARF2_CFI_ASM)
+#  define MTASK__OUTERMOST() (void)0
+# elif defined(__x86_64__)
+#  define MTASK__OUTERMOST() __asm__ volatile(".cfi_undefined rip")
+# elif defined(__i386__)
+#  define MTASK__OUTERMOST() __asm__ volatile(".cfi_undefined eip")
+# elif defined(__aarch64__)
+#  define MTASK__OUTERMOST() __asm__ volatile(".cfi_undefined x30")
+# elif defined(__arm__)
+#  define MTASK__OUTERMOST() __asm__ volatile(".cfi_undefined lr")
+# elif defined(__riscv)
+#  define MTASK__OUTERMOST() __asm__ volatile(".cfi_undefined ra")
+# else
+#  define MTASK__OUTERMOST() (void)0
+# endif
+
+/* ---- >>coro ---- */
+
+# define MTASK__CORO_CANARY UINT64_C(0x57ac4c0de5afe001)
+
+/* The lowest bytes of a stack are never used by a coroutine that behaves. */
+static void mtask__stack_arm(const mtask__stack *stack) {
+    uint64_t canary = MTASK__CORO_CANARY;
+    if (MTASK_CORO_CHECK)
+        memcpy(stack->low, &canary, sizeof canary);
+}
+
+# if MTASK_CORO_CHECK
+MTASK_API bool mtask__coro_overflowed(const mtask_coro *coro) {
+    uint64_t canary;
+    memcpy(&canary, coro->stack->low, sizeof canary);
+    return canary != MTASK__CORO_CANARY;
+}
+# endif
+
+/* Where a coroutine that has failed leaves its outcome: in its stack, which it does not need any
+   more, far from where it still stands. */
+static mtask_outcome *mtask__coro_grave(const mtask_coro *coro) {
+    return (mtask_outcome *)(void *)(coro->stack->low + 16);
+}
+
+static void mtask__coro_finish(mtask_coro *self, void *value) {
+    bool failed = value == MTASK__FAILURE;
+    self->state = MTASK_CORO_ENDED;
+    self->value = failed ? NULL : value;
+    self->result = failed ? MTASK_FAILED : MTASK_DONE;
+    if (failed) {
+        self->failure = mtask__coro_grave(self);
+        (void)mtask_failure(self->failure);
+    }
+}
+
+static void mtask__coro_entry(mtask__context *from, mtask__context *to, void *note) {
+    mtask_coro *self = (mtask_coro *)(void *)to;
+    MTASK__OUTERMOST();
+    (void)from, (void)note;
+    mtask__context_arrive();
+    mtask__coro_finish(self, self->fn(self->arg));
+    mtask__coro_set(self->resumer);
+    mtask__context_leave(&self->context, &self->back, self);
+    __builtin_trap(); /* nobody resumes what has ended */
+}
+
+/* The stack that a description asks for. */
+static mtask_status mtask__coro_stack(const mtask_coro_desc *desc, mtask__stack **stack) {
+    size_t size = desc->stack_size != 0 ? desc->stack_size : MTASK_CORO_STACK;
+    mtask_status status = mtask__context_check();
+    if (status != MTASK_OK)
+        return status;
+    if (desc->stack == NULL)
+        return size < MTASK_CORO_STACK_MIN ? MTASK_INVALID : mtask__stack_take(size, stack);
+    if (desc->stack_size < MTASK_CORO_STACK_MIN)
+        return MTASK_INVALID;
+    if (MTASK_CORO_CENSUS)
+        memset(desc->stack, 0, desc->stack_size);
+    *stack = mtask__stack_make((char *)desc->stack, (char *)desc->stack + desc->stack_size, 0);
+    return MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_coro_create_ex(mtask_coro **coro, const mtask_coro_desc *desc) {
+    mtask__stack *stack;
+    mtask_coro *made;
+    mtask_status status = desc->fn == NULL ? MTASK_INVALID : mtask__coro_stack(desc, &stack);
+    *coro = NULL;
+    if (status != MTASK_OK)
+        return status;
+    made = (mtask_coro *)mtask__stack_place(stack, sizeof *made);
+    memset(made, 0, sizeof *made);
+    made->fn = desc->fn;
+    made->arg = desc->arg;
+    made->name = desc->name != NULL ? desc->name : "";
+    made->site = desc->site;
+    made->stack = stack;
+    mtask__stack_arm(stack);
+    mtask__context_prepare(&made->context, made, mtask__coro_entry);
+    mtask__context_open(&made->context, stack);
+    *coro = made;
+    return MTASK_OK;
+}
+
+# if MTASK_CORO_CENSUS
+#  undef mtask_coro_create
+
+MTASK_API mtask_status mtask__coro_create_at(mtask_coro **coro, mtask_fn fn, void *arg,
+                                             const char *site) {
+    mtask_coro_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.fn = fn;
+    desc.arg = arg;
+    desc.site = site;
+    return mtask_coro_create_ex(coro, &desc);
+}
+# endif
+
+MTASK_API mtask_status mtask_coro_create(mtask_coro **coro, mtask_fn fn, void *arg) {
+    mtask_coro_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.fn = fn;
+    desc.arg = arg;
+    return mtask_coro_create_ex(coro, &desc);
+}
+
+MTASK_API mtask_status mtask__coro_refuse(const mtask_coro *coro, void **out) {
+    if (out != NULL)
+        *out = NULL;
+    return coro->state == MTASK_CORO_ENDED ? MTASK_CLOSED : MTASK_INVALID;
+}
+
+MTASK_API mtask_status mtask_coro_transfer(mtask_coro *coro, void *in, void **out) {
+    mtask_coro *self = mtask__coro_get();
+    if (self == NULL)
+        return mtask_coro_resume(coro, in, out);
+    if (coro->state > MTASK_CORO_SUSPENDED)
+        return mtask__coro_refuse(coro, out);
+    if (self->closing)
+        return MTASK_CANCELED;
+    coro->resumer = self->resumer;
+    coro->back = self->back;
+    coro->value = in;
+    coro->state = MTASK_CORO_RUNNING;
+    self->state = MTASK_CORO_SUSPENDED;
+    mtask__coro_set(coro);
+    (void)mtask__context_switch(&self->context, &coro->context, NULL);
+    if (out != NULL)
+        *out = self->value;
+    return self->closing ? MTASK_CANCELED : MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_coro_close(mtask_coro *coro) {
+    mtask_status status;
+    if (coro->state == MTASK_CORO_ENDED)
+        return MTASK_OK;
+    if (coro->state == MTASK_CORO_RUNNING)
+        return MTASK_INVALID;
+    coro->closing = true;
+    if (coro->state == MTASK_CORO_CREATED) {
+        coro->state = MTASK_CORO_ENDED;
+        coro->result = MTASK_CANCELED;
+        coro->value = NULL;
+        return MTASK_OK;
+    }
+    status = mtask_coro_resume(coro, NULL, NULL);
+    if (status == MTASK_FAILED && coro->failure->status == MTASK_CANCELED)
+        return MTASK_OK;
+    return status == MTASK_DONE ? MTASK_OK : status;
+}
+
+MTASK_API mtask_status mtask_coro_destroy(mtask_coro *coro) {
+    if (coro == NULL)
+        return MTASK_OK;
+    if (coro->state == MTASK_CORO_SUSPENDED || coro->state == MTASK_CORO_RUNNING)
+        return MTASK_INVALID;
+    mtask__context_close(&coro->context, coro->stack);
+    if (MTASK_CORO_CENSUS && coro->failure != NULL)
+        memset(coro->failure, 0, sizeof *coro->failure);
+    if (MTASK_CORO_CENSUS)
+        mtask__census_note(coro->stack, coro->site, coro->name);
+    mtask__stack_give(coro->stack);
+    return MTASK_OK;
+}
+
+MTASK_API mtask_coro_state mtask_coro_status(const mtask_coro *coro) {
+    if (coro->state == MTASK_CORO_RUNNING && mtask__coro_get() != coro)
+        return MTASK_CORO_WAITING;
+    return coro->state;
+}
+
+MTASK_API mtask_status mtask_coro_outcome(const mtask_coro *coro, mtask_outcome *outcome) {
+    if (coro->state != MTASK_CORO_ENDED)
+        return MTASK_INVALID;
+    if (outcome != NULL && coro->result == MTASK_FAILED) {
+        *outcome = *coro->failure;
+    } else if (outcome != NULL) {
+        memset(outcome, 0, sizeof *outcome);
+        outcome->status = coro->result == MTASK_DONE ? MTASK_OK : coro->result;
+        outcome->value = coro->value;
+    }
+    return coro->result == MTASK_DONE ? MTASK_OK : coro->result;
+}
+
+MTASK_API mtask_coro *mtask_coro_current(void) {
+    return mtask__coro_get();
+}
+
+MTASK_API const char *mtask_coro_name(const mtask_coro *coro) {
+    return coro->name;
+}
+
+/* The stack on which the caller stands; NULL: the thread's own. */
+static const mtask__stack *mtask__stack_here(void);
+
+MTASK_API __attribute__((noinline)) size_t mtask_coro_stack_left(void) {
+    const mtask__stack *stack = mtask__stack_here();
+    const char *here = (const char *)__builtin_frame_address(0);
+    return stack == NULL ? SIZE_MAX : here > stack->low ? (size_t)(here - stack->low) : 0;
+}
+
+/* ---- >>loop: (to come) ---- */
+static const mtask__stack *mtask__stack_here(void) {
+    mtask_coro *coro = mtask__coro_get();
+    return coro != NULL ? coro->stack : NULL;
+}
+
+/* ---- >>context-x86_64 ---- */
+
+# if MTASK__CORO_X86_64
+
+static void mtask__context_prepare(mtask__context *context, void *top, mtask__entry_fn *entry) {
+    void **at = (void **)((uintptr_t)top / 16 * 16 - 8); /* as after a call: */
+    *at = NULL;                                          /* from nowhere */
+    context->words[0] = (void *)(uintptr_t)entry;
+    context->words[1] = at;
+    context->words[2] = context->words[3] = NULL;
+    __asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(context->mxcsr), "=m"(context->x87));
+}
+
+/* A CPU that keeps a shadow stack ends the program when a function returns on another stack. (Where
+   there is none the instruction does nothing.) */
+static mtask_status mtask__context_check(void) {
+    uint64_t shadow = 0;
+    __asm__ volatile("rdsspq %0" : "+r"(shadow));
+    return shadow == 0 ? MTASK_OK : MTASK_UNSUPPORTED;
+}
+
+#  if !MTASK__CORO_INLINE
+MTASK_API MTASK__UNWATCHED __attribute__((noinline)) void *
+mtask__context_jump(mtask__context *from, mtask__context *to, void *note) {
+    return mtask__context_swap(from, to, note);
+}
+#  endif
+# endif
+
+/* ---- >>context-ucontext: made by makecontext, switched by setjmp and longjmp ---- */
+
+# if defined(MTASK_CORO_UCONTEXT)
+#  if defined(__linux__) && !defined(__GLIBC__)
+#   error "mtask: this C library has no makecontext: do without MTASK_CORO_UCONTEXT."
+#  endif
+#  include <setjmp.h>
+#  include <ucontext.h>
+
+/* A context that has begun is a jmp_buf on its own stack (words[0]); one that has not is a
+   ucontext_t at the top of its stack (words[1]). swapcontext would make a system call for the signal
+   mask, each time. */
+
+/* What a context's `note` and predecessor pass through: makecontext only passes numbers. */
+typedef struct mtask__passage {
+    mtask__context *from;
+    mtask__context *to;
+    void *note;
+    mtask__entry_fn *entry;
+} mtask__passage;
+
+#  define mtask__passage_here MTASK__VERSIONED(mtask__passage_here)
+MTASK__ONE __thread mtask__passage mtask__passage_here;
+MTASK__MERGED(mtask__passage_here)
+
+static MTASK__UNWATCHED __attribute__((noinline)) mtask__passage *mtask__passage_me(void) {
+    return &mtask__passage_here;
+}
+
+static MTASK__UNWATCHED void mtask__context_begin(void) {
+    mtask__passage *passage = mtask__passage_me();
+    mtask__entry_fn *entry = (mtask__entry_fn *)(uintptr_t)passage->to->words[2];
+    MTASK__OUTERMOST();
+    entry(passage->from, passage->to, passage->note);
+}
+
+static void mtask__context_prepare(mtask__context *context, void *top, mtask__entry_fn *entry) {
+    ucontext_t *begin = (ucontext_t *)(((uintptr_t)top - sizeof *begin) / 64 * 64);
+    memset(begin, 0, sizeof *begin);
+    (void)getcontext(begin); /* cannot fail: it reads registers, and the signal mask */
+    begin->uc_stack.ss_sp = (char *)begin - MTASK_CORO_STACK_MIN / 4;
+    begin->uc_stack.ss_size = MTASK_CORO_STACK_MIN / 4; /* only the sum of the two is looked at */
+    begin->uc_link = NULL;
+    makecontext(begin, mtask__context_begin, 0);
+    context->words[0] = NULL;
+    context->words[1] = begin;
+    context->words[2] = (void *)(uintptr_t)entry;
+}
+
+static mtask_status mtask__context_check(void) {
+    return MTASK_OK;
+}
+
+/* The functions themselves: with _FORTIFY_SOURCE, longjmp would stop the program because it leads to
+   a stack that is none of the callers'. */
+#  ifdef __GLIBC__
+void mtask__longjmp(struct __jmp_buf_tag *buffer, int value) __asm__("_longjmp")
+    __attribute__((noreturn));
+#  else
+#   define mtask__longjmp longjmp
+#  endif
+
+#  if MTASK__TSAN
+/* ThreadSanitizer does not allow to jump between stacks. */
+MTASK_API MTASK__UNWATCHED __attribute__((noinline)) void *
+mtask__context_jump(mtask__context *from, mtask__context *to, void *note) {
+    mtask__passage *passage = mtask__passage_me();
+    ucontext_t here;
+    passage->from = from;
+    passage->to = to;
+    passage->note = note;
+    from->words[1] = &here;
+    (void)swapcontext(&here, (ucontext_t *)to->words[1]);
+    return mtask__passage_me()->note;
+}
+#  else
+MTASK_API __attribute__((noinline)) void *mtask__context_jump(mtask__context *from,
+                                                              mtask__context *to, void *note) {
+    mtask__passage *passage = mtask__passage_me();
+    jmp_buf here;
+    passage->from = from;
+    passage->to = to;
+    passage->note = note;
+    from->words[0] = &here;
+    from->words[1] = NULL;
+    if (_setjmp(here) == 0) {
+        if (to->words[1] != NULL)
+            (void)setcontext((ucontext_t *)to->words[1]);
+        mtask__longjmp(*(jmp_buf *)to->words[0], 1);
+    }
+    return mtask__passage_me()->note;
+}
+#  endif
+# endif
+
+/* ---- >>posix-stacks ---- */
+
+# if defined(__unix__) && !defined(MTASK_PLATFORM_CUSTOM) && !defined(MTASK_NO_THREADS)
+#  include <sys/mman.h>
+#  include <unistd.h>
+#  ifdef __has_include
+#   if __has_include(<valgrind/valgrind.h>)
+#    include <valgrind/valgrind.h>
+#   endif
+#  endif
+
+/* Of Linux 6.13 and later: a guard that is no mapping of its own, of which a process may have only so
+   many (vm.max_map_count). */
+#  define MTASK__GUARD_INSTALL 102
+
+/* Compilers for AArch64 touch a large frame only every 64 KiB, and count on a guard of that size. */
+static size_t mtask__os_guard_size(void) {
+    static mtask_word size; /* 0: not asked for yet; the same whoever asks */
+    mtask_word known = mtask__load(&size, RELAXED);
+    if (known == 0) {
+        long page = sysconf(_SC_PAGESIZE);
+        known = page > 0 ? (mtask_word)page : 4096;
+#  ifdef __aarch64__
+        known = known > 65536 ? known : 65536;
+#  endif
+        mtask__store(&size, known, RELAXED);
+    }
+    return known;
+}
+
+static char *mtask__os_stacks_map(size_t size) {
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    int saved = errno;
+    void *memory;
+#  ifdef MAP_NORESERVE
+    flags |= MAP_NORESERVE;
+#  endif
+#  ifdef MAP_STACK
+    flags |= MAP_STACK;
+#  endif
+    memory = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+#  ifdef MADV_NOHUGEPAGE
+    if (memory != MAP_FAILED)
+        (void)madvise(memory, size, MADV_NOHUGEPAGE); /* a system without them refuses */
+#  endif
+    errno = saved;
+    return memory == MAP_FAILED ? NULL : (char *)memory;
+}
+
+static void mtask__os_stacks_unmap(char *memory, size_t size) {
+    int saved = errno;
+    (void)munmap(memory, size);
+    errno = saved;
+}
+
+/* How many guards may be mappings of their own: so many that half of the mappings that a process may
+   have are left to the rest of the program. Each takes two. */
+static size_t mtask__os_guards_most(void) {
+    unsigned long most = 65530;
+    FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
+    if (file != NULL) {
+        if (fscanf(file, "%lu", &most) != 1)
+            most = 65530;
+        (void)fclose(file);
+    }
+    return most / 4;
+}
+
+/* Under the lock. */
+static bool mtask__os_stack_guard(char *low, size_t size) {
+    static size_t left;
+    static bool known;
+    int saved = errno;
+    bool done = madvise(low, size, MTASK__GUARD_INSTALL) == 0;
+    if (!done && !known) {
+        left = mtask__os_guards_most();
+        known = true;
+    }
+    if (!done && left > 0) {
+        left--;
+        done = mprotect(low, size, PROT_NONE) == 0;
+    }
+    errno = saved;
+    return done;
+}
+
+static unsigned mtask__os_stack_watch(char *low, char *top) {
+#  ifdef VALGRIND_STACK_REGISTER
+    return (unsigned)VALGRIND_STACK_REGISTER(low, top - 1);
+#  else
+    (void)low, (void)top;
+    return 0;
+#  endif
+}
+
+static void mtask__os_stack_unwatch(unsigned watch) {
+#  ifdef VALGRIND_STACK_DEREGISTER
+    VALGRIND_STACK_DEREGISTER(watch);
+#  else
+    (void)watch;
+#  endif
+}
+# endif
+
+/* ---- >>no-stacks: no system that supplies them ---- */
+
+# if !defined(__unix__) || defined(MTASK_PLATFORM_CUSTOM) || defined(MTASK_NO_THREADS)
+static size_t mtask__os_guard_size(void) {
+    return 0;
+}
+
+static char *mtask__os_stacks_map(size_t size) {
+    (void)size;
+    return NULL;
+}
+
+static void mtask__os_stacks_unmap(char *memory, size_t size) {
+    (void)memory, (void)size;
+}
+
+static bool mtask__os_stack_guard(char *low, size_t size) {
+    (void)low, (void)size;
+    return false;
+}
+
+static unsigned mtask__os_stack_watch(char *low, char *top) {
+    (void)low, (void)top;
+    return 0;
+}
+
+static void mtask__os_stack_unwatch(unsigned watch) {
+    (void)watch;
+}
+# endif
+
+# ifdef __cplusplus
+} /* extern "C" */
+# endif
+
+#endif /* MTASK_CORO_IMPLEMENTATION */

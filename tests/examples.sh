@@ -231,6 +231,92 @@ check_41_treesum() {
     [ $? -eq 1 ] && grep -q 'cannot be written' "$tmp/err"
 }
 
+# What a program writes to a terminal, at time scale $1, goes to $tmp/terminal.
+on_terminal() {
+    MTASK_EXAMPLE_SCALE=$1 script -qefc "$2" "$tmp/terminal" >"$tmp/out" 2>&1 </dev/null
+}
+
+# On a terminal the producer is green.
+check_45_two_eaters() {
+    on_terminal 0.01 build/45_two_eaters &&
+        [ "$(grep -c $'^\033\\[32;1m\\[producer\\]\033\\[0m is making' "$tmp/terminal")" -eq 3 ]
+}
+
+# All have said hello before the first says it again; a thousand tasks sleep together.
+check_47_hello() {
+    times_at_least "$1" "$2" || return 1
+    awk '/world/ && again { exit 1 } /again/ { again = 1 }' "$2" || return 1
+    MTASK_EXAMPLE_SCALE=0.1 timeout 60 build/47_hello 1000 >"$tmp/out" || return 1
+    awk '/again/ { n++ } END { if (n != 1000 || $3 < 1 || $3 >= 500) { print; exit 1 } }' "$tmp/out"
+}
+
+check_48_gather() {
+    times_at_least "$1" "$2"
+}
+
+# What is told of the memory is what it took, about; and on a terminal there is a live count.
+check_49_million() {
+    local each
+    each=$(sed -n 's/ bytes of memory each.*//p' "$2")
+    [ "$each" -gt 1000 ] && [ "$each" -lt 32768 ] || {
+        echo "$each bytes of memory for a coroutine"
+        return 1
+    }
+    build/49_million many >"$tmp/out"
+    [ $? -eq 2 ] || return 1
+    on_terminal 0.03 'build/49_million 500' && grep -q '^500 woken; none' "$tmp/terminal" &&
+        grep -aq $'\r\033\\[K500 started, 500 asleep, 0 woken' "$tmp/terminal"
+}
+
+# same_as_tools [-n LINES] TEXT FIELD FILE: the system's own tools count the same.
+same_as_tools() {
+    local most=1000000 options=()
+    [ "$1" = -n ] && most=$2 && options=(-n "$2") && shift 2
+    build/51_line_generators "${options[@]}" "$@" >"$tmp/out" || return 1
+    grep -F -e "$1" "$3" | head -n "$most" | awk "{ print \$$2 }" | LC_ALL=C sort | uniq -c |
+        diff - "$tmp/out"
+}
+
+# The same as the tools; no more is read than needed, as endless input shows; an error is told by the
+# exit code, and what came before it is counted.
+check_51_line_generators() {
+    local file=$tmp/lines
+    same_as_tools MTASK_API 2 mtask.h && same_as_tools the 3 README.md &&
+        same_as_tools '' 1 README.md && same_as_tools -n 7 e 2 LICENSE || return 1
+    same_as_tools -n 0 e 2 LICENSE && same_as_tools none-of-these 1 LICENSE || return 1
+    : >"$file" && same_as_tools '' 1 "$file" || return 1
+    printf ' a\tb \n\n\n  b  a\nb a' >"$file"
+    same_as_tools '' 1 "$file" && same_as_tools '' 2 "$file" && same_as_tools b 3 "$file" || return 1
+    head -c 300000 /dev/zero | tr '\0' x >>"$file" && same_as_tools x 1 "$file" || return 1
+    [ "$(yes 'a b' | timeout 20 build/51_line_generators -n 5 a 2 /dev/stdin)" = '      5 b' ] ||
+        return 1
+    build/51_line_generators a 1 "$tmp/none" >"$tmp/out" 2>"$tmp/err"
+    [ $? -eq 1 ] && grep -q "^51_line_generators: $tmp/none: No such file" "$tmp/err" || return 1
+    build/51_line_generators a 1 "$tmp" >"$tmp/out" 2>"$tmp/err"
+    [ $? -eq 1 ] && grep -q "^51_line_generators: $tmp: Is a directory" "$tmp/err" || return 1
+    build/51_line_generators a 0 LICENSE >"$tmp/out" 2>"$tmp/err"
+    [ $? -eq 2 ] && grep -q '^usage: ' "$tmp/err"
+}
+
+check_52_cancel() {
+    times_at_least "$1" "$2"
+}
+
+# A task begins when its letter has been read. And the host sleeps in between: it uses less than half
+# of a CPU.
+check_54_host_loop() {
+    local TIMEFORMAT='%R %U %S'
+    awk '/read/ { seen[$3] = 1 } /becomes/ && !seen[$2] { exit 1 }' "$2" || return 1
+    { time MTASK_EXAMPLE_SCALE=0.3 build/54_host_loop >"$tmp/out"; } 2>"$tmp/time" || return 1
+    awk '$2 + $3 >= $1 / 2 { print "seconds: " $1 ", on a CPU: " $2 + $3; exit 1 }' "$tmp/time"
+}
+
+# As long as eight rounds of five take; and on a terminal there is a bar.
+check_55_at_most() {
+    times_at_least "$1" "$2" || return 1
+    on_terminal 0.1 build/55_at_most && grep -aq '##  *\] [0-9]* of 40, 5 at once' "$tmp/terminal"
+}
+
 # ---- running ----
 
 # Runs output $3 of example $1 (exit code $2) at time scale $4; prints what is wrong.

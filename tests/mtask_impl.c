@@ -2,4 +2,5 @@
 #define MTASK_IMPLEMENTATION
 #include "../mtask.h"
 #include "../mtask_queue.h"
+#include "../mtask_coro.h"
 #include "../mtask_pool.h"
