@@ -170,13 +170,14 @@ MTASK_API mtask_status mtask_coro_create_ex(mtask_coro **coro, const mtask_coro_
    *out (NULL allowed) becomes what it yields or returns. MTASK_OK: it has yielded. MTASK_DONE: it
    has returned. MTASK_FAILED: it returned by mtask_fail; mtask_failure and mtask_coro_outcome say
    why; *out is NULL. MTASK_CLOSED: it had ended before. MTASK_INVALID: it is running, or waits for
-   one that it has resumed. MTASK_OVERFLOW (MTASK_CORO_CHECK): it has left the bounds of its stack,
+   one that it has resumed; *out is NULL then. MTASK_OVERFLOW (MTASK_CORO_CHECK): it has left the bounds of its stack,
    and must not be resumed. */
 MTASK__INLINE mtask_status mtask_coro_resume(mtask_coro *coro, void *in, void **out);
 
 /* Hands `out` to the one who resumed the calling coroutine, and waits to be resumed; *in (NULL
-   allowed) becomes what that brings. MTASK_OK. MTASK_CANCELED: the coroutine is being closed: clean
-   up and return (from now on each yield answers this at once). MTASK_INVALID: not in a coroutine. */
+   allowed) becomes what that brings, NULL unless MTASK_OK. MTASK_OK. MTASK_CANCELED: the coroutine is
+   being closed: clean up and return (from now on each yield answers this at once). MTASK_INVALID: not
+   in a coroutine. */
 MTASK__INLINE mtask_status mtask_coro_yield(void *out, void **in);
 
 /* greenlet's switch: suspends the calling coroutine and runs `coro` in its place, so that whoever
@@ -522,6 +523,13 @@ MTASK_API mtask_status mtask_loop_dump(const mtask_loop *loop, int fd);
 # else
 #  define MTASK__CORO_X86_64 0
 # endif
+# if !defined(MTASK_CORO_UCONTEXT) && defined(__ELF__) &&                                          \
+     (defined(__i386__) || (defined(__aarch64__) && defined(__LP64__)) || defined(__arm__) ||      \
+      defined(__riscv))
+#  define MTASK__CORO_NATIVE 1 /* by a function in assembly */
+# else
+#  define MTASK__CORO_NATIVE 0
+# endif
 # define MTASK__CORO_INLINE (MTASK__CORO_X86_64 && !MTASK__CORO_WATCHED)
 
 /* Files that keep contexts in different forms do not link: see MTASK__BUILD. */
@@ -597,20 +605,15 @@ MTASK_API void *mtask__context_switch(mtask__context *from, mtask__context *to, 
 #  endif
 #  ifdef MTASK_CORO_NO_FPU
 #   define MTASK__CORO_FPU
-#  else /* the modes are loaded only where they differ, which is rare and predicted; the flags of
-           what happened before (the lower six bits of MXCSR) are nobody's */
+#  else /* first what takes longest: reading MXCSR. The flags of what happened before (its lower six
+           bits) are nobody's. */
 #   define MTASK__CORO_FPU                                                                         \
     "stmxcsr 32(%%rdi)\n\t"                                                                        \
     "fnstcw 36(%%rdi)\n\t"                                                                         \
-    "movl 32(%%rdi), %%r8d\n\t"                                                                    \
-    "movzwl 36(%%rdi), %%r9d\n\t"                                                                  \
-    "movzwl 36(%%rsi), %%r10d\n\t"                                                                 \
-    "xorl 32(%%rsi), %%r8d\n\t"                                                                    \
-    "xorl %%r10d, %%r9d\n\t"                                                                       \
-    "andl $0xffc0, %%r8d\n\t"                                                                      \
-    "orl %%r9d, %%r8d\n\t"                                                                         \
-    "jz 2f\n\t"                                                                                    \
     "ldmxcsr 32(%%rsi)\n\t"                                                                        \
+    "movzwl 36(%%rdi), %%r8d\n\t"                                                                  \
+    "cmpw 36(%%rsi), %%r8w\n\t"                                                                    \
+    "je 2f\n\t"                                                                                    \
     "fldcw 36(%%rsi)\n"                                                                            \
     "2:\n\t"
 #  endif
@@ -626,15 +629,16 @@ MTASK_API void *mtask__context_switch(mtask__context *from, mtask__context *to, 
    it needs in the stack, since nothing else survives; rbp and rbx it may not let go of. Nothing is
    pushed: below the stack pointer lies the red zone. */
 MTASK__INLINE void *mtask__context_swap(mtask__context *from, mtask__context *to, void *note) {
-    __asm__ volatile("leaq 1f(%%rip), %%r8\n\t"
-                     "movq %%r8, (%%rdi)\n\t"
-                     "movq %%rsp, 8(%%rdi)\n\t"
-                     "movq %%rbp, 16(%%rdi)\n\t"
-                     "movq %%rbx, 24(%%rdi)\n\t" MTASK__CORO_FPU "movq 8(%%rsi), %%rsp\n\t"
-                     "movq 16(%%rsi), %%rbp\n\t"
-                     "movq 24(%%rsi), %%rbx\n\t"
-                     "jmpq *(%%rsi)\n"
-                     "1:\n\t" MTASK__CORO_LANDING
+    __asm__ volatile(MTASK__CORO_FPU "leaq 1f(%%rip), %%r8\n\t"
+                                     "movq %%r8, (%%rdi)\n\t"
+                                     "movq %%rsp, 8(%%rdi)\n\t"
+                                     "movq %%rbp, 16(%%rdi)\n\t"
+                                     "movq %%rbx, 24(%%rdi)\n\t"
+                                     "movq 8(%%rsi), %%rsp\n\t"
+                                     "movq 16(%%rsi), %%rbp\n\t"
+                                     "movq 24(%%rsi), %%rbx\n\t"
+                                     "jmpq *(%%rsi)\n"
+                                     "1:\n\t" MTASK__CORO_LANDING
                      : "+D"(from), "+S"(to), "+a"(note)
                      :
                      : "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0",
@@ -672,10 +676,11 @@ MTASK__INLINE mtask_status mtask_coro_resume(mtask_coro *coro, void *in, void **
 
 MTASK__INLINE mtask_status mtask_coro_yield(void *out, void **in) {
     mtask_coro *self = mtask__coro_get();
-    if (MTASK__UNLIKELY(self == NULL))
-        return MTASK_INVALID;
-    if (MTASK__UNLIKELY(self->closing))
-        return MTASK_CANCELED;
+    if (MTASK__UNLIKELY(self == NULL || self->closing)) {
+        if (in != NULL)
+            *in = NULL;
+        return self == NULL ? MTASK_INVALID : MTASK_CANCELED;
+    }
     self->value = out;
     self->result = MTASK_OK;
     self->state = MTASK_CORO_SUSPENDED;
@@ -743,7 +748,11 @@ static void mtask__context_prepare(mtask__context *context, void *top, mtask__en
 static mtask_status mtask__context_check(void);
 
 /* mtask__context_switch, without a word to sanitizers. */
-# if !MTASK__CORO_INLINE
+# if MTASK__CORO_NATIVE
+#  define mtask__context_jump MTASK__VERSIONED(mtask__context_jump)
+extern __attribute__((visibility("hidden"))) void *
+mtask__context_jump(mtask__context *from, mtask__context *to, void *note);
+# elif !MTASK__CORO_INLINE
 MTASK_API void *mtask__context_jump(mtask__context *from, mtask__context *to, void *note);
 # endif
 
@@ -1448,8 +1457,11 @@ MTASK_API mtask_status mtask_coro_transfer(mtask_coro *coro, void *in, void **ou
         return mtask_coro_resume(coro, in, out);
     if (coro->state > MTASK_CORO_SUSPENDED)
         return mtask__coro_refuse(coro, out);
-    if (self->closing)
+    if (self->closing) {
+        if (out != NULL)
+            *out = NULL;
         return MTASK_CANCELED;
+    }
     coro->resumer = self->resumer;
     coro->back = self->back;
     coro->value = in;
@@ -1566,9 +1578,529 @@ mtask__context_jump(mtask__context *from, mtask__context *to, void *note) {
 #  endif
 # endif
 
+/* ---- >>context-native: how the blocks of the CPUs begin and end their functions ---- */
+
+# if MTASK__CORO_NATIVE
+
+/* What ARM wants to be told of a function: its instruction set, and (its own way to say it) that
+   nobody can unwind it. */
+#  if defined(__thumb2__) || (defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M')
+#   define MTASK__CORO_THUMB 1
+#   define MTASK__CORO_STATE ".syntax unified\n\t.thumb\n\t.thumb_func\n"
+#  elif defined(__arm__)
+#   define MTASK__CORO_THUMB 0
+#   define MTASK__CORO_STATE ".syntax unified\n\t.arm\n"
+#  else
+#   define MTASK__CORO_STATE
+#  endif
+#  ifdef __arm__
+#   define MTASK__CORO_BEFORE ".fnstart\n\t"
+#   define MTASK__CORO_AFTER  ".cantunwind\n\t.fnend\n\t"
+#  else
+#   define MTASK__CORO_BEFORE
+#   define MTASK__CORO_AFTER
+#  endif
+
+/* Functions of assembly. They are weak, and left away where the assembler knows them already, so
+   that several files may hold them, also if the linker compiles all files together. */
+#  define MTASK__CORO_TEXT_(x) #  x
+#  define MTASK__CORO_TEXT(x)  MTASK__CORO_TEXT_(x)
+#  define MTASK__CORO_FUNCTION(name)                                                               \
+   ".ifndef " name "\n\t"                                                                          \
+   ".pushsection .text." name ", \"ax\", %progbits\n\t"                                            \
+   ".p2align 4\n\t"                                                                                \
+   ".weak " name "\n\t"                                                                            \
+   ".hidden " name "\n\t"                                                                          \
+   ".type " name ", %function\n\t" MTASK__CORO_STATE name                                          \
+   ":\n\t" MTASK__CORO_BEFORE MTASK__CORO_CFI("startproc")
+#  define MTASK__CORO_FUNCTION_END(name)                                                           \
+   MTASK__CORO_CFI("endproc")                                                                      \
+   MTASK__CORO_AFTER                                                                               \
+   ".size " name ", . - " name "\n\t"                                                              \
+   ".popsection\n\t"                                                                               \
+   ".endif\n"
+
+/* What debuggers and profilers are told; nothing where the compiler itself tells them nothing. */
+#  ifdef __GCC_HAVE_DWARF2_CFI_ASM
+#   define MTASK__CORO_CFI(what) ".cfi_" what "\n\t"
+#  else
+#   define MTASK__CORO_CFI(what)
+#  endif
+
+/* With MTASK_CORO_NO_FPU, what keeps the modes of floating point apart is left away. */
+#  ifdef MTASK_CORO_NO_FPU
+#   define MTASK__CORO_MODES(code)
+#  else
+#   define MTASK__CORO_MODES(code) code
+#  endif
+
+/* mtask__context_jump saves what the ABI says a function must preserve on the stack it leaves, and
+   that stack's pointer in from->words[0]. A new context begins in mtask__context_begin, which moves
+   `from`, `to` and `note` to where arguments belong. A branch ends it rather than a return: the CPU
+   would predict that the wrong way each time. Modes of floating point are loaded only where they
+   differ: that is slow, and rare. */
+#  define mtask__context_begin MTASK__VERSIONED(mtask__context_begin)
+#  define MTASK__CORO_JUMP     MTASK__CORO_TEXT(mtask__context_jump)
+#  define MTASK__CORO_BEGIN    MTASK__CORO_TEXT(mtask__context_begin)
+extern __attribute__((visibility("hidden"))) void mtask__context_begin(void);
+
+/* A frame of `words` words at the top of a stack, all zero. */
+static uintptr_t *mtask__context_frame(mtask__context *context, void *top, size_t words) {
+    uintptr_t *frame = (uintptr_t *)((uintptr_t)top / 16 * 16) - words;
+    memset(frame, 0, words * sizeof *frame);
+    context->words[0] = frame;
+    return frame;
+}
+# endif
+
+/* ---- >>context-i386 ---- */
+
+# if MTASK__CORO_NATIVE && defined(__i386__)
+#  if defined(__CET__) && (__CET__ & 1)
+#   define MTASK__CORO_ENDBR "endbr32\n\t"
+#   define MTASK__CORO_GO    "notrack jmp *%ecx\n\t"
+#  else
+#   define MTASK__CORO_ENDBR
+#   define MTASK__CORO_GO "jmp *%ecx\n\t"
+#  endif
+#  ifdef __SSE__
+#   define MTASK__CORO_SSE(code) MTASK__CORO_MODES(code)
+#  else
+#   define MTASK__CORO_SSE(code)
+#  endif
+
+/* The frame: MXCSR (4 bytes), x87 control word (4), edi, esi, ebx, ebp, return address. There are
+   too few registers for all that must get across: `from` does in to->words[1]. */
+/* clang-format off */
+__asm__(
+MTASK__CORO_FUNCTION(MTASK__CORO_JUMP)
+    MTASK__CORO_ENDBR
+    "movl 4(%esp), %ecx\n\t"
+    "movl 8(%esp), %edx\n\t"
+    "movl 12(%esp), %eax\n\t"
+    MTASK__CORO_CFI("remember_state")
+    "leal -24(%esp), %esp\n\t"
+    MTASK__CORO_CFI("def_cfa_offset 28")
+    MTASK__CORO_SSE(
+    "stmxcsr (%esp)\n\t")
+    MTASK__CORO_MODES(
+    "fnstcw 4(%esp)\n\t")
+    "movl %edi, 8(%esp)\n\t"
+    "movl %esi, 12(%esp)\n\t"
+    "movl %ebx, 16(%esp)\n\t"
+    "movl %ebp, 20(%esp)\n\t"
+    MTASK__CORO_CFI("offset edi, -20")
+    MTASK__CORO_CFI("offset esi, -16")
+    MTASK__CORO_CFI("offset ebx, -12")
+    MTASK__CORO_CFI("offset ebp, -8")
+    MTASK__CORO_SSE(
+    "movl (%esp), %ebx\n\t")
+    MTASK__CORO_MODES(
+    "movl 4(%esp), %esi\n\t")
+    "movl %ecx, 4(%edx)\n\t"
+    "movl %esp, (%ecx)\n\t"
+    "movl (%edx), %esp\n\t"
+    MTASK__CORO_SSE(
+    "xorl (%esp), %ebx\n\t"
+    "testl $0xffc0, %ebx\n\t"
+    "jz 1f\n\t"
+    "ldmxcsr (%esp)\n"
+    "1:\n\t")
+    MTASK__CORO_MODES(
+    "cmpw 4(%esp), %si\n\t"
+    "je 2f\n\t"
+    "fldcw 4(%esp)\n"
+    "2:\n\t")
+    "movl 8(%esp), %edi\n\t"
+    "movl 12(%esp), %esi\n\t"
+    "movl 16(%esp), %ebx\n\t"
+    "movl 20(%esp), %ebp\n\t"
+    "movl 24(%esp), %ecx\n\t"
+    "addl $28, %esp\n\t"
+    MTASK__CORO_CFI("restore_state")
+    MTASK__CORO_CFI("def_cfa_offset 0")
+    MTASK__CORO_CFI("register eip, ecx")
+    MTASK__CORO_GO
+MTASK__CORO_FUNCTION_END(MTASK__CORO_JUMP)
+MTASK__CORO_FUNCTION(MTASK__CORO_BEGIN)
+    MTASK__CORO_CFI("undefined eip")
+    "movl %ebx, %ecx\n\t"
+    "movl 4(%edx), %ebx\n\t"
+    "pushl %eax\n\t"
+    "pushl %edx\n\t"
+    "pushl %ebx\n\t"
+    "pushl %ebp\n\t" /* 0, for the return address */
+    MTASK__CORO_GO
+MTASK__CORO_FUNCTION_END(MTASK__CORO_BEGIN));
+/* clang-format on */
+
+/* One word is left above the frame, so that the stack is aligned when `entry` is entered. */
+static void mtask__context_prepare(mtask__context *context, void *top, mtask__entry_fn *entry) {
+    uintptr_t *frame = mtask__context_frame(context, top, 8);
+    MTASK__CORO_SSE(__asm__ volatile("stmxcsr %0" : "=m"(frame[0]));)
+    MTASK__CORO_MODES(__asm__ volatile("fnstcw %0" : "=m"(frame[1]));)
+    frame[4] = (uintptr_t)entry;
+    frame[6] = (uintptr_t)mtask__context_begin;
+}
+
+static mtask_status mtask__context_check(void) {
+    return MTASK_OK;
+}
+# endif
+
+/* ---- >>context-aarch64 ---- */
+
+# if MTASK__CORO_NATIVE && defined(__aarch64__)
+#  if defined(__ARM_FEATURE_BTI_DEFAULT)   /* where a branch must not lead to behind a call */
+#   define MTASK__CORO_LAND "hint #34\n\t" /* bti c */
+#   define MTASK__CORO_GO   "ret\n\t"
+#  else
+#   define MTASK__CORO_LAND
+#   define MTASK__CORO_GO "br x30\n\t"
+#  endif
+
+/* A pair of registers, at a distance from the frame's begin. */
+#  define MTASK__CORO_KEEP(x, y, at)                                                               \
+   "stp " x ", " y ", [sp, #" at "]\n\t" MTASK__CORO_CFI("offset " x ", " at "-176")               \
+       MTASK__CORO_CFI("offset " y ", " at "-168")
+
+/* The frame, of words: x29, x30, x19 ... x28, d8 ... d15, FPCR, none. */
+/* clang-format off */
+__asm__(
+MTASK__CORO_FUNCTION(MTASK__CORO_JUMP)
+    MTASK__CORO_LAND
+    MTASK__CORO_CFI("remember_state")
+    "sub sp, sp, #176\n\t"
+    MTASK__CORO_CFI("def_cfa_offset 176")
+    MTASK__CORO_KEEP("x29", "x30", "0")
+    MTASK__CORO_KEEP("x19", "x20", "16")
+    MTASK__CORO_KEEP("x21", "x22", "32")
+    MTASK__CORO_KEEP("x23", "x24", "48")
+    MTASK__CORO_KEEP("x25", "x26", "64")
+    MTASK__CORO_KEEP("x27", "x28", "80")
+    "stp d8, d9, [sp, #96]\n\t"
+    "stp d10, d11, [sp, #112]\n\t"
+    "stp d12, d13, [sp, #128]\n\t"
+    "stp d14, d15, [sp, #144]\n\t"
+    MTASK__CORO_MODES(
+    "mrs x4, fpcr\n\t"
+    "str x4, [sp, #160]\n\t")
+    "mov x3, sp\n\t"
+    "str x3, [x0]\n\t"
+    "ldr x3, [x1]\n\t"
+    "mov sp, x3\n\t"
+    MTASK__CORO_MODES(
+    "ldr x5, [sp, #160]\n\t"
+    "cmp x4, x5\n\t"
+    "b.eq 1f\n\t"
+    "msr fpcr, x5\n"
+    "1:\n\t")
+    "ldp d14, d15, [sp, #144]\n\t"
+    "ldp d12, d13, [sp, #128]\n\t"
+    "ldp d10, d11, [sp, #112]\n\t"
+    "ldp d8, d9, [sp, #96]\n\t"
+    "ldp x27, x28, [sp, #80]\n\t"
+    "ldp x25, x26, [sp, #64]\n\t"
+    "ldp x23, x24, [sp, #48]\n\t"
+    "ldp x21, x22, [sp, #32]\n\t"
+    "ldp x19, x20, [sp, #16]\n\t"
+    "mov x3, x0\n\t"
+    "mov x0, x2\n\t"
+    "ldp x29, x30, [sp], #176\n\t"
+    MTASK__CORO_CFI("restore_state")
+    MTASK__CORO_GO
+MTASK__CORO_FUNCTION_END(MTASK__CORO_JUMP)
+MTASK__CORO_FUNCTION(MTASK__CORO_BEGIN)
+    MTASK__CORO_CFI("undefined x30")
+    "mov x0, x3\n\t"
+    "mov x16, x19\n\t" /* by which a branch may lead to a `bti c` */
+    "mov x30, xzr\n\t"
+    "br x16\n\t"
+MTASK__CORO_FUNCTION_END(MTASK__CORO_BEGIN));
+/* clang-format on */
+
+static void mtask__context_prepare(mtask__context *context, void *top, mtask__entry_fn *entry) {
+    uintptr_t *frame = mtask__context_frame(context, top, 22);
+    frame[1] = (uintptr_t)mtask__context_begin;
+    frame[2] = (uintptr_t)entry;
+    MTASK__CORO_MODES(__asm__ volatile("mrs %0, fpcr" : "=r"(frame[20]));)
+}
+
+/* A CPU that guards its own stack of return addresses (FEAT_GCS) clears this bit; others do
+   nothing. */
+static mtask_status mtask__context_check(void) {
+    register uint64_t unguarded __asm__("x16") = 1;
+    __asm__ volatile("hint #40" : "+r"(unguarded)); /* chkfeat x16 */
+    return unguarded != 0 ? MTASK_OK : MTASK_UNSUPPORTED;
+}
+# endif
+
+/* ---- >>context-arm: ARM, Thumb-2 and, for the smallest, Thumb-1 ---- */
+
+# if MTASK__CORO_NATIVE && defined(__arm__)
+#  if !defined(__thumb2__) && MTASK__CORO_THUMB
+#   define MTASK__CORO_THUMB1 1
+#  else
+#   define MTASK__CORO_THUMB1 0
+#  endif
+#  if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
+#   define MTASK__CORO_VFP(code) code
+#   define MTASK__CORO_WORDS     26
+#  else
+#   define MTASK__CORO_VFP(code)
+#   define MTASK__CORO_WORDS 10
+#  endif
+#  if defined(__ARM_FEATURE_BTI_DEFAULT)   /* where a branch must not lead to behind a call */
+#   define MTASK__CORO_LAND "hint #15\n\t" /* bti */
+#   define MTASK__CORO_GO   "bx lr\n\t"
+#  else
+#   define MTASK__CORO_LAND
+#   define MTASK__CORO_GO "bx r12\n\t"
+#  endif
+
+/* The frame, of words: with VFP d8 ... d15 (16 words); FPSCR or nothing; r4 ... r11; return address.
+   Of Thumb-1, which cannot push r8: r8 ... r11, nothing, r4 ... r7, return address. The uppermost
+   five bits of FPSCR and 0x9f are flags of what happened, which are nobody's. */
+/* clang-format off */
+__asm__(
+MTASK__CORO_FUNCTION(MTASK__CORO_JUMP)
+    MTASK__CORO_LAND
+    MTASK__CORO_CFI("remember_state")
+#  if MTASK__CORO_THUMB1
+    "push {r3-r7, lr}\n\t"
+    MTASK__CORO_CFI("def_cfa_offset 24")
+    MTASK__CORO_CFI("offset lr, -4")
+    MTASK__CORO_CFI("offset r7, -8")
+    MTASK__CORO_CFI("offset r6, -12")
+    MTASK__CORO_CFI("offset r5, -16")
+    MTASK__CORO_CFI("offset r4, -20")
+    "mov r4, r8\n\t"
+    "mov r5, r9\n\t"
+    "mov r6, r10\n\t"
+    "mov r7, r11\n\t"
+    "push {r4-r7}\n\t"
+    MTASK__CORO_CFI("def_cfa_offset 40")
+#  else
+    MTASK__CORO_VFP(MTASK__CORO_MODES(
+    "vmrs r3, fpscr\n\t"))
+    "push {r3-r11, lr}\n\t"
+    MTASK__CORO_CFI("def_cfa_offset 40")
+    MTASK__CORO_CFI("offset lr, -4")
+    MTASK__CORO_CFI("offset r11, -8")
+    MTASK__CORO_CFI("offset r10, -12")
+    MTASK__CORO_CFI("offset r9, -16")
+    MTASK__CORO_CFI("offset r8, -20")
+    MTASK__CORO_CFI("offset r7, -24")
+    MTASK__CORO_CFI("offset r6, -28")
+    MTASK__CORO_CFI("offset r5, -32")
+    MTASK__CORO_CFI("offset r4, -36")
+    MTASK__CORO_VFP(
+    "vpush {d8-d15}\n\t"
+    MTASK__CORO_CFI("def_cfa_offset 104")
+    MTASK__CORO_MODES(
+    "mov r12, r3\n\t"))
+#  endif
+    "mov r3, sp\n\t"
+    "str r3, [r0]\n\t"
+    "ldr r3, [r1]\n\t"
+    "mov sp, r3\n\t"
+#  if MTASK__CORO_THUMB1
+    "pop {r4-r7}\n\t"
+    "mov r8, r4\n\t"
+    "mov r9, r5\n\t"
+    "mov r10, r6\n\t"
+    "mov r11, r7\n\t"
+    "pop {r3-r7}\n\t"
+    "pop {r3}\n\t"
+    "mov lr, r3\n\t"
+#  else
+    MTASK__CORO_VFP(
+    "vpop {d8-d15}\n\t")
+    "pop {r3-r11, lr}\n\t"
+    MTASK__CORO_VFP(MTASK__CORO_MODES(
+    "eor r12, r12, r3\n\t"
+    "bic r12, r12, #0xf8000000\n\t"
+    "bics r12, r12, #0x9f\n\t"
+    "beq 1f\n\t"
+    "vmsr fpscr, r3\n"
+    "1:\n\t"))
+#  endif
+    MTASK__CORO_CFI("restore_state")
+    "mov r12, lr\n\t"
+    "mov r3, r0\n\t"
+    "mov r0, r2\n\t"
+    MTASK__CORO_GO
+MTASK__CORO_FUNCTION_END(MTASK__CORO_JUMP)
+MTASK__CORO_FUNCTION(MTASK__CORO_BEGIN)
+    MTASK__CORO_CFI("undefined lr")
+    "mov r0, r3\n\t"
+    "movs r3, #0\n\t"
+    "mov lr, r3\n\t"
+    "bx r4\n\t"
+MTASK__CORO_FUNCTION_END(MTASK__CORO_BEGIN));
+/* clang-format on */
+
+static void mtask__context_prepare(mtask__context *context, void *top, mtask__entry_fn *entry) {
+    uintptr_t *frame = mtask__context_frame(context, top, MTASK__CORO_WORDS);
+    uintptr_t *saved = frame + MTASK__CORO_WORDS - 10;
+    MTASK__CORO_VFP(MTASK__CORO_MODES(__asm__ volatile("vmrs %0, fpscr" : "=r"(saved[0]));))
+    saved[MTASK__CORO_THUMB1 ? 5 : 1] = (uintptr_t)entry;
+    saved[9] = (uintptr_t)mtask__context_begin;
+}
+
+static mtask_status mtask__context_check(void) {
+    return MTASK_OK;
+}
+# endif
+
+/* ---- >>context-riscv: 64 and 32 bits ---- */
+
+# if MTASK__CORO_NATIVE && defined(__riscv)
+#  if __riscv_xlen == 64
+#   define MTASK__CORO_SAVE "sd "
+#   define MTASK__CORO_LOAD "ld "
+#   define MTASK__CORO_W    "8"
+#   define MTASK__CORO_X    112 /* bytes of 14 words, rounded up to 16 */
+#  else
+#   define MTASK__CORO_SAVE "sw "
+#   define MTASK__CORO_LOAD "lw "
+#   define MTASK__CORO_W    "4"
+#   define MTASK__CORO_X    64
+#  endif
+#  if defined(__riscv_float_abi_double)
+#   define MTASK__CORO_FSAVE "fsd "
+#   define MTASK__CORO_FLOAD "fld "
+#   define MTASK__CORO_F     96
+#  elif defined(__riscv_float_abi_single)
+#   define MTASK__CORO_FSAVE "fsw "
+#   define MTASK__CORO_FLOAD "flw "
+#   define MTASK__CORO_F     96
+#  else
+#   define MTASK__CORO_F 0
+#  endif
+#  ifdef __riscv_flen
+#   define MTASK__CORO_FRM(code) MTASK__CORO_MODES(code)
+#  else
+#   define MTASK__CORO_FRM(code)
+#  endif
+#  define MTASK__CORO_SIZE MTASK__CORO_TEXT(MTASK__CORO_X) "+" MTASK__CORO_TEXT(MTASK__CORO_F)
+
+/* To and from a place in the frame: `at` counts words; with F, places of fs0 and those after it. */
+#  define MTASK__CORO_KEEP(x, at)                                                                  \
+   MTASK__CORO_SAVE x                                                                              \
+       ", " at "*" MTASK__CORO_W                                                                   \
+       "(sp)\n\t" MTASK__CORO_CFI("offset " x ", " at "*" MTASK__CORO_W "-(" MTASK__CORO_SIZE ")")
+#  define MTASK__CORO_TAKE(x, at) MTASK__CORO_LOAD x ", " at "*" MTASK__CORO_W "(sp)\n\t"
+#  ifdef MTASK__CORO_FSAVE
+#   define MTASK__CORO_FKEEP(f, at)                                                                \
+    MTASK__CORO_FSAVE f ", " MTASK__CORO_TEXT(MTASK__CORO_X) "+8*" at "(sp)\n\t"
+#   define MTASK__CORO_FTAKE(f, at)                                                                \
+    MTASK__CORO_FLOAD f ", " MTASK__CORO_TEXT(MTASK__CORO_X) "+8*" at "(sp)\n\t"
+#  else
+#   define MTASK__CORO_FKEEP(f, at)
+#   define MTASK__CORO_FTAKE(f, at)
+#  endif
+
+/* The frame, of words: return address, s0 ... s11, rounding mode, and in 8 bytes each fs0 ... fs11
+   where functions preserve them. (A branch by t2 is no return to the CPU.) */
+/* clang-format off */
+__asm__(
+MTASK__CORO_FUNCTION(MTASK__CORO_JUMP)
+    MTASK__CORO_CFI("remember_state")
+    "addi sp, sp, -(" MTASK__CORO_SIZE ")\n\t"
+    MTASK__CORO_CFI("def_cfa_offset " MTASK__CORO_SIZE)
+    MTASK__CORO_KEEP("ra", "0")
+    MTASK__CORO_KEEP("s0", "1")
+    MTASK__CORO_KEEP("s1", "2")
+    MTASK__CORO_KEEP("s2", "3")
+    MTASK__CORO_KEEP("s3", "4")
+    MTASK__CORO_KEEP("s4", "5")
+    MTASK__CORO_KEEP("s5", "6")
+    MTASK__CORO_KEEP("s6", "7")
+    MTASK__CORO_KEEP("s7", "8")
+    MTASK__CORO_KEEP("s8", "9")
+    MTASK__CORO_KEEP("s9", "10")
+    MTASK__CORO_KEEP("s10", "11")
+    MTASK__CORO_KEEP("s11", "12")
+    MTASK__CORO_FKEEP("fs0", "0")
+    MTASK__CORO_FKEEP("fs1", "1")
+    MTASK__CORO_FKEEP("fs2", "2")
+    MTASK__CORO_FKEEP("fs3", "3")
+    MTASK__CORO_FKEEP("fs4", "4")
+    MTASK__CORO_FKEEP("fs5", "5")
+    MTASK__CORO_FKEEP("fs6", "6")
+    MTASK__CORO_FKEEP("fs7", "7")
+    MTASK__CORO_FKEEP("fs8", "8")
+    MTASK__CORO_FKEEP("fs9", "9")
+    MTASK__CORO_FKEEP("fs10", "10")
+    MTASK__CORO_FKEEP("fs11", "11")
+    MTASK__CORO_FRM(
+    "frrm t0\n\t"
+    MTASK__CORO_SAVE "t0, 13*" MTASK__CORO_W "(sp)\n\t")
+    MTASK__CORO_SAVE "sp, 0(a0)\n\t"
+    MTASK__CORO_LOAD "sp, 0(a1)\n\t"
+    MTASK__CORO_FRM(
+    MTASK__CORO_TAKE("t1", "13")
+    "beq t0, t1, 1f\n\t"
+    "fsrm t1\n"
+    "1:\n\t")
+    MTASK__CORO_FTAKE("fs11", "11")
+    MTASK__CORO_FTAKE("fs10", "10")
+    MTASK__CORO_FTAKE("fs9", "9")
+    MTASK__CORO_FTAKE("fs8", "8")
+    MTASK__CORO_FTAKE("fs7", "7")
+    MTASK__CORO_FTAKE("fs6", "6")
+    MTASK__CORO_FTAKE("fs5", "5")
+    MTASK__CORO_FTAKE("fs4", "4")
+    MTASK__CORO_FTAKE("fs3", "3")
+    MTASK__CORO_FTAKE("fs2", "2")
+    MTASK__CORO_FTAKE("fs1", "1")
+    MTASK__CORO_FTAKE("fs0", "0")
+    MTASK__CORO_TAKE("s11", "12")
+    MTASK__CORO_TAKE("s10", "11")
+    MTASK__CORO_TAKE("s9", "10")
+    MTASK__CORO_TAKE("s8", "9")
+    MTASK__CORO_TAKE("s7", "8")
+    MTASK__CORO_TAKE("s6", "7")
+    MTASK__CORO_TAKE("s5", "6")
+    MTASK__CORO_TAKE("s4", "5")
+    MTASK__CORO_TAKE("s3", "4")
+    MTASK__CORO_TAKE("s2", "3")
+    MTASK__CORO_TAKE("s1", "2")
+    MTASK__CORO_TAKE("s0", "1")
+    MTASK__CORO_TAKE("ra", "0")
+    "addi sp, sp, " MTASK__CORO_SIZE "\n\t"
+    MTASK__CORO_CFI("restore_state")
+    "mv t2, ra\n\t"
+    "mv t0, a0\n\t"
+    "mv a0, a2\n\t"
+    "jr t2\n\t"
+MTASK__CORO_FUNCTION_END(MTASK__CORO_JUMP)
+MTASK__CORO_FUNCTION(MTASK__CORO_BEGIN)
+    MTASK__CORO_CFI("undefined ra")
+    "mv a0, t0\n\t"
+    "mv t2, s1\n\t"
+    "li ra, 0\n\t"
+    "jr t2\n\t"
+MTASK__CORO_FUNCTION_END(MTASK__CORO_BEGIN));
+/* clang-format on */
+
+static void mtask__context_prepare(mtask__context *context, void *top, mtask__entry_fn *entry) {
+    const size_t words = (MTASK__CORO_X + MTASK__CORO_F) / sizeof(uintptr_t);
+    uintptr_t *frame = mtask__context_frame(context, top, words);
+    frame[0] = (uintptr_t)mtask__context_begin;
+    frame[2] = (uintptr_t)entry;
+    MTASK__CORO_FRM(__asm__ volatile("frrm %0" : "=r"(frame[13]));)
+}
+
+static mtask_status mtask__context_check(void) {
+    return MTASK_OK;
+}
+# endif
+
 /* ---- >>context-ucontext: made by makecontext, switched by setjmp and longjmp ---- */
 
-# if defined(MTASK_CORO_UCONTEXT)
+# if !MTASK__CORO_X86_64 && !MTASK__CORO_NATIVE
 #  if defined(__linux__) && !defined(__GLIBC__)
 #   error "mtask: this C library has no makecontext: do without MTASK_CORO_UCONTEXT."
 #  endif

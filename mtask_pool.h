@@ -294,7 +294,7 @@ MTASK__INLINE mtask_status mtask_job_sync(mtask_job *job, void **value);
 
 /* A loop over the indices from `begin` up to, not including, `end`. It fails if its body calls
    mtask_fail; then parts not begun yet are left out. */
-typedef struct mtask_loop_desc {
+typedef struct mtask_for_desc {
     size_t begin; /* (default: 0) */
     size_t end;   /* not below `begin` */
     size_t
@@ -311,13 +311,13 @@ typedef struct mtask_loop_desc {
     void *ctx;            /* handed to these (default: NULL) */
     mtask_word *progress; /* counts the indices that are done, modulo 2^32: read it with
                              mtask_word_load while the loop runs (default: NULL) */
-} mtask_loop_desc;
+} mtask_for_desc;
 
 /* Runs the body for all indices, in parts, on the workers of the pool; in a worker of it, also on
    the caller's. The parts must not wait for each other. Blocks until all is done. MTASK_OK;
    MTASK_FAILED: `outcome` (NULL allowed) tells the first failure, by index, of the parts that ran;
    MTASK_INVALID, MTASK_NOMEM, and as mtask_pool_submit. */
-MTASK_API mtask_status mtask_pool_for_ex(mtask_pool *pool, const mtask_loop_desc *desc,
+MTASK_API mtask_status mtask_pool_for_ex(mtask_pool *pool, const mtask_for_desc *desc,
                                          mtask_outcome *outcome);
 
 /* The same in short. */
@@ -328,7 +328,7 @@ MTASK_API mtask_status mtask_pool_for(mtask_pool *pool, size_t begin, size_t end
    indices, but where they begin depends on chance: floating-point sums may differ in the last
    bits. An empty range gives the identity. Without memory for the result of a part, fewer parts are
    made. On failure *result is not meaningful. */
-MTASK_API mtask_status mtask_pool_reduce(mtask_pool *pool, const mtask_loop_desc *desc,
+MTASK_API mtask_status mtask_pool_reduce(mtask_pool *pool, const mtask_for_desc *desc,
                                          void *result, mtask_outcome *outcome);
 
 /* ---- >>map: Pool.map over arrays ---- */
@@ -349,7 +349,7 @@ typedef struct mtask_map_desc {
     mtask_status *statuses; /* receives how each item ended (default: NULL) */
     size_t chunk;           /* items that a worker takes at a time (default: count / (4 x workers),
                                rounded up) */
-    mtask_word *progress;   /* as in mtask_loop_desc: counts items (default: NULL) */
+    mtask_word *progress;   /* as in mtask_for_desc: counts items (default: NULL) */
 } mtask_map_desc;
 
 /* Does fn to all items. Blocks until all are done. Items that fail do not stop the others. MTASK_OK;
@@ -2794,7 +2794,7 @@ MTASK_API mtask_status mtask_pool_get_stats(mtask_pool *pool, mtask_pool_stats *
 
 /* A loop that runs. */
 typedef struct mtask__loop {
-    const mtask_loop_desc *desc;
+    const mtask_for_desc *desc;
     size_t grain;
     size_t eager;     /* what is longer is halved in any case */
     void *result;     /* of a reduce */
@@ -2834,7 +2834,7 @@ static void mtask__loop_fail(mtask__loop *loop, size_t index) {
 /* Runs the body for a part; whether it fails shows in the task. An earlier failure of the calling
    task stands. */
 static void mtask__loop_part(mtask__loop *loop, size_t begin, size_t end, void *into) {
-    const mtask_loop_desc *desc = loop->desc;
+    const mtask_for_desc *desc = loop->desc;
     mtask__task *task = mtask__task_current();
     mtask_status earlier = task->fail_status;
     task->fail_status = MTASK_OK;
@@ -2866,7 +2866,7 @@ static void *mtask__loop_job(void *arg) {
 
 /* Where the later half of a reduce adds to; NULL: there is no memory. */
 static void *mtask__range_open(mtask__range *range) {
-    const mtask_loop_desc *desc = range->loop->desc;
+    const mtask_for_desc *desc = range->loop->desc;
     void *into = range->small.bytes;
     if (desc->size > sizeof range->small)
         into = MTASK_MALLOC(desc->size);
@@ -2874,7 +2874,7 @@ static void *mtask__range_open(mtask__range *range) {
 }
 
 static void mtask__range_close(mtask__range *range, void *into) {
-    const mtask_loop_desc *desc = range->loop->desc;
+    const mtask_for_desc *desc = range->loop->desc;
     desc->combine(into, range->into, desc->ctx);
     if (range->into != range->small.bytes)
         MTASK_FREE(range->into);
@@ -2951,7 +2951,7 @@ static mtask_status mtask__pool_run(mtask_pool *pool, mtask_fn fn, void *arg) {
 }
 
 static mtask_status mtask__loop_run(mtask__loop *loop, mtask_pool *pool, mtask_outcome *outcome) {
-    const mtask_loop_desc *desc = loop->desc;
+    const mtask_for_desc *desc = loop->desc;
     size_t length = desc->end - desc->begin;
     size_t share = length / pool->workers;
     mtask_status status = MTASK_OK;
@@ -2972,7 +2972,7 @@ static mtask_status mtask__loop_run(mtask__loop *loop, mtask_pool *pool, mtask_o
     return status;
 }
 
-MTASK_API mtask_status mtask_pool_for_ex(mtask_pool *pool, const mtask_loop_desc *desc,
+MTASK_API mtask_status mtask_pool_for_ex(mtask_pool *pool, const mtask_for_desc *desc,
                                          mtask_outcome *outcome) {
     mtask__loop loop;
     mtask_status status = desc == NULL || desc->body == NULL || desc->begin > desc->end
@@ -2988,7 +2988,7 @@ MTASK_API mtask_status mtask_pool_for_ex(mtask_pool *pool, const mtask_loop_desc
 MTASK_API mtask_status mtask_pool_for(mtask_pool *pool, size_t begin, size_t end,
                                       void (*body)(size_t begin, size_t end, void *ctx),
                                       void *ctx) {
-    mtask_loop_desc desc;
+    mtask_for_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.begin = begin;
     desc.end = end;
@@ -2997,7 +2997,7 @@ MTASK_API mtask_status mtask_pool_for(mtask_pool *pool, size_t begin, size_t end
     return mtask_pool_for_ex(pool, &desc, NULL);
 }
 
-MTASK_API mtask_status mtask_pool_reduce(mtask_pool *pool, const mtask_loop_desc *desc,
+MTASK_API mtask_status mtask_pool_reduce(mtask_pool *pool, const mtask_for_desc *desc,
                                          void *result, mtask_outcome *outcome) {
     mtask__loop loop;
     mtask_status status = MTASK_INVALID;
@@ -3017,7 +3017,7 @@ MTASK_API mtask_status mtask_pool_reduce(mtask_pool *pool, const mtask_loop_desc
 /* A map that runs: a loop over its chunks. */
 typedef struct mtask__map {
     mtask_map_desc desc;
-    mtask_loop_desc chunks;
+    mtask_for_desc chunks;
     mtask__loop loop;
 } mtask__map;
 

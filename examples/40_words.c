@@ -160,7 +160,7 @@ int main(int argc, char **argv) {
     size_t size;
     char *text = read_file(name, &size);
     Table none = {0}, alone = {0}, all;
-    mtask_loop_desc loop = {.end = size,
+    mtask_for_desc loop = {.end = size,
                             .fold = fold,
                             .combine = combine,
                             .identity = &none,

@@ -1884,17 +1884,17 @@ static void *take_for_thread(void *arg) {
 
 static void *get_in_several_places(void *arg) {
     mtask_event event = {0};
-    mtask_future *future = go(wait_event, &event), *others[3];
+    mtask_future *future = go(wait_event, &event), *tasks[3];
     mtask_thread threads[3];
     for (int i = 0; i < 3; i++) {
-        others[i] = go(take_for_thread, mtask_future_retain(future));
+        tasks[i] = go(take_for_thread, mtask_future_retain(future));
         start_thread(&threads[i], take_for_thread, mtask_future_retain(future));
     }
     ck_assert_status(mtask_sleep(MTASK_MS(2)), MTASK_OK);
     mtask_event_set(&event);
     for (int i = 0; i < 3; i++) {
         mtask_outcome outcome;
-        ck_assert_ptr_eq(take(others[i]), &event);
+        ck_assert_ptr_eq(take(tasks[i]), &event);
         ck_assert_status(mtask_thread_join(&threads[i], &outcome, MTASK_FOREVER), MTASK_OK);
         ck_assert_ptr_eq(outcome.value, &event);
     }
@@ -2186,3 +2186,1088 @@ START_TEST(threads_may_cancel_at_any_moment) {
     end_service(&other, &thread);
 }
 END_TEST
+
+/* ---- a loop inside another one ---- */
+
+static mtask_loop *open_loop(const mtask_loop_desc *desc) {
+    mtask_loop *loop = NULL;
+    ck_assert_status(mtask_loop_create(&loop, desc), MTASK_OK);
+    testing_check(loop != NULL);
+    return loop;
+}
+
+static void close_loop(mtask_loop *loop) {
+    ck_assert_status(mtask_loop_destroy(loop), MTASK_OK);
+}
+
+static int fd_of(mtask_loop *loop) {
+    int fd = -1;
+    ck_assert_status(mtask_loop_fd(loop, &fd), MTASK_OK);
+    testing_check(fd >= 0);
+    return fd;
+}
+
+/* Whether the loop's descriptor becomes readable within so many milliseconds (-1: for ever). */
+static bool is_readable(mtask_loop *loop, int milliseconds) {
+    struct pollfd one = {fd_of(loop), POLLIN, 0};
+    int found;
+    do {
+        found = poll(&one, 1, milliseconds);
+    } while (found < 0 && errno == EINTR);
+    testing_check(found >= 0 && (found == 0 || one.revents == POLLIN));
+    return found == 1;
+}
+
+/* How long a host may sleep, in milliseconds: of timers the descriptor may not tell. */
+static int host_timeout(const mtask_loop *loop) {
+    int64_t next = mtask_loop_next(loop), left = mtask_until(next);
+    if (FD_TELLS_OF_TIMERS || next == MTASK_FOREVER)
+        return -1;
+    return (int)((left + MTASK_MS(1) - 1) / MTASK_MS(1));
+}
+
+/* The loop of a host: sleeps in its own poll, and lets the tasks run when there is reason to. */
+static void host_all(mtask_loop *loop) {
+    for (;;) {
+        mtask_status status = mtask_loop_step(loop, MTASK_NOWAIT);
+        if (status == MTASK_DONE)
+            return;
+        testing_check(status == MTASK_OK || status == MTASK_TIMEOUT);
+        (void)is_readable(loop, host_timeout(loop));
+    }
+}
+
+START_TEST(a_step_tells_what_is_left) {
+    mtask_loop *loop = open_loop(NULL);
+    mtask_event event = {0};
+    int64_t start = mtask_now();
+    ck_assert_ptr_eq(mtask_loop_current(), loop);
+    ck_assert_status(mtask_loop_step(loop, MTASK_NOWAIT), MTASK_DONE);
+    go_alone(wait_event, &event);
+    ck_assert_status(mtask_loop_step(loop, MTASK_FOREVER), MTASK_OK); /* it was ready */
+    ck_assert_status(mtask_loop_step(loop, MTASK_NOWAIT), MTASK_TIMEOUT);
+    ck_assert_status(mtask_loop_step(loop, MTASK_MS(3)), MTASK_TIMEOUT);
+    ck_assert_int_ge(mtask_now() - start, MTASK_MS(3));
+    ck_assert_status(mtask_loop_step(loop, -1), MTASK_INVALID);
+    mtask_event_set(&event);
+    ck_assert_status(mtask_loop_step(loop, MTASK_NOWAIT), MTASK_DONE);
+    close_loop(loop);
+    ck_assert_ptr_null(mtask_loop_current());
+}
+END_TEST
+
+START_TEST(a_step_waits_for_what_becomes_ready) {
+    mtask_loop *loop = open_loop(NULL);
+    int64_t nap = MTASK_MS(2), start = mtask_now();
+    mtask_status status;
+    go_alone(live_briefly, &nap);
+    ck_assert_status(mtask_loop_step(loop, MTASK_NOWAIT), MTASK_OK);
+    do {
+        status = mtask_loop_step(loop, MTASK_FOREVER);
+    } while (status == MTASK_OK);
+    ck_assert_status(status, MTASK_DONE);
+    ck_assert_int_ge(mtask_now() - start, nap);
+    close_loop(loop);
+}
+END_TEST
+
+static void *misuse_loop(void *arg) {
+    mtask_loop *loop = (mtask_loop *)arg;
+    ck_assert_status(mtask_loop_step(loop, MTASK_NOWAIT), MTASK_INVALID);
+    ck_assert_status(mtask_loop_destroy(loop), MTASK_INVALID);
+    return arg;
+}
+
+static void misuse_loop_in_call(void *arg) {
+    (void)misuse_loop(arg);
+}
+
+START_TEST(a_loop_is_run_by_its_own_thread_and_not_by_its_tasks) {
+    mtask_loop *loop = open_loop(NULL), *second = NULL;
+    mtask_loop_call call = {.fn = misuse_loop_in_call, .arg = loop};
+    mtask_future *future = go(misuse_loop, loop);
+    mtask_thread thread;
+    long runs = 0;
+    ck_assert_status(mtask_loop_post(loop, &call), MTASK_OK);
+    ck_assert_status(mtask_loop_create(&second, NULL), MTASK_INVALID);
+    ck_assert_status(mtask_loop_run(count_up, &runs, NULL), MTASK_INVALID);
+    ck_assert_int_eq(runs, 0);
+    host_all(loop);
+    ck_assert_ptr_eq(take(future), loop);
+    start_thread(&thread, misuse_loop, loop);
+    join_thread(&thread);
+    close_loop(loop);
+    ck_assert_status(mtask_loop_destroy(NULL), MTASK_OK);
+    ck_assert_ptr_eq(in_loop(count_up, &runs), &runs);
+}
+END_TEST
+
+START_TEST(a_host_sees_what_a_loop_has_to_do) {
+    mtask_loop *loop = open_loop(NULL);
+    mtask_event event = {0};
+    int64_t nap = MTASK_SEC(50), before, after;
+    mtask_future *future;
+    ck_assert_int_eq(mtask_loop_next(loop), MTASK_FOREVER);
+    ck_assert_uint_eq(mtask_loop_pending(loop), 0);
+    ck_assert(!is_readable(loop, 0));
+    go_alone(wait_event, &event);
+    future = go(live_briefly, &nap);
+    ck_assert_uint_eq(mtask_loop_pending(loop), 2);
+    ck_assert_int_eq(mtask_loop_next(loop), 0);
+    ck_assert(is_readable(loop, 0));
+    before = mtask_now();
+    ck_assert_status(mtask_loop_step(loop, MTASK_NOWAIT), MTASK_OK);
+    after = mtask_now();
+    ck_assert_status(mtask_loop_step(loop, MTASK_NOWAIT), MTASK_TIMEOUT);
+    ck_assert_int_ge(mtask_loop_next(loop), before + nap);
+    ck_assert_int_le(mtask_loop_next(loop), after + nap);
+    ck_assert(!is_readable(loop, 0));
+    ck_assert_status(mtask_future_cancel(future), MTASK_OK);
+    ck_assert_int_eq(mtask_loop_next(loop), 0);
+    ck_assert(is_readable(loop, 0));
+    while (mtask_loop_step(loop, MTASK_NOWAIT) != MTASK_TIMEOUT) {
+    }
+    ck_assert_uint_eq(mtask_loop_pending(loop), 1);
+    ck_assert_int_eq(mtask_loop_next(loop), MTASK_FOREVER);
+    ck_assert(!is_readable(loop, 0));
+    mtask_event_set(&event);
+    ck_assert_int_eq(mtask_loop_next(loop), 0);
+    ck_assert(is_readable(loop, 0));
+    ck_assert_status(mtask_loop_step(loop, MTASK_NOWAIT), MTASK_DONE);
+    ck_assert_uint_eq(mtask_loop_pending(loop), 0);
+    mtask_future_release(future);
+    close_loop(loop);
+}
+END_TEST
+
+static void *work_for_a_host(void *arg) {
+    idler *self = (idler *)arg;
+    mtask_thread thread;
+    (void)take(go(sleep_a_little, NULL));
+    start_thread(&thread, set_after_a_pause, self);
+    (void)wait_event(&self->event);
+    join_thread(&thread);
+    return take(go(sleep_a_little, arg));
+}
+
+START_TEST(a_host_sleeps_until_tasks_can_go_on) {
+    mtask_loop *loop = open_loop(NULL);
+    idler one = {.timeout = 0};
+    mtask_future *future = go(work_for_a_host, &one);
+    int64_t used = cpu_used(), start = mtask_now();
+    host_all(loop);
+    ck_assert_int_lt(4 * (cpu_used() - used), mtask_now() - start);
+    ck_assert_ptr_eq(take(future), &one);
+    close_loop(loop);
+}
+END_TEST
+
+START_TEST(the_descriptor_tells_of_timers) {
+    mtask_loop *loop = open_loop(NULL);
+    int64_t naps[2] = {MTASK_MS(3), MTASK_MS(1)};
+    int64_t start = mtask_now();
+    go_alone(live_briefly, &naps[0]);
+    ck_assert_status(mtask_loop_step(loop, MTASK_NOWAIT), MTASK_OK);
+    go_alone(live_briefly, &naps[1]);
+    if (FD_TELLS_OF_TIMERS) {
+        while (mtask_loop_step(loop, MTASK_NOWAIT) != MTASK_DONE)
+            testing_check(is_readable(loop, -1));
+        ck_assert_int_ge(mtask_now() - start, naps[0]);
+    }
+    close_loop(loop);
+}
+END_TEST
+
+#ifdef __linux__
+static void watch(int epoll, int fd) {
+    struct epoll_event event = {.events = EPOLLIN, .data = {.fd = fd}};
+    testing_check(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0);
+}
+
+/* The host's epoll holds the loop and a pipe; both are served. */
+START_TEST(a_loop_lies_in_the_epoll_set_of_a_host) {
+    mtask_loop *loop = open_loop(NULL);
+    mtask_event event = {0};
+    mtask_future *future = go(wait_event, &event);
+    int epoll = epoll_create1(0), ends[2], fd = fd_of(loop);
+    bool done = false, piped = false;
+    testing_check(epoll >= 0 && pipe(ends) == 0);
+    watch(epoll, fd);
+    watch(epoll, ends[0]);
+    go_alone(sleep_a_little, NULL);
+    testing_check(write(ends[1], "x", 1) == 1);
+    while (!done) {
+        struct epoll_event found;
+        char byte;
+        int count = epoll_wait(epoll, &found, 1, host_timeout(loop));
+        testing_check(count >= 0 || errno == EINTR);
+        if (count == 1 && found.data.fd == ends[0]) {
+            testing_check(read(ends[0], &byte, 1) == 1 && !piped);
+            piped = true;
+            mtask_event_set(&event);
+            continue;
+        }
+        done = mtask_loop_step(loop, MTASK_NOWAIT) == MTASK_DONE;
+    }
+    ck_assert(piped);
+    ck_assert_ptr_eq(take(future), &event);
+    close(ends[0]);
+    close(ends[1]);
+    close(epoll);
+    close_loop(loop);
+}
+END_TEST
+#endif
+
+static void *wake_loop_from_thread(void *arg) {
+    poster *self = (poster *)arg;
+    for (long i = testing_scale(300); i > 0; i--) {
+        ck_assert_status(mtask_loop_post(self->to->loop, &self->call), MTASK_OK);
+        ck_assert_status(mtask_sem_acquire(&self->called, MTASK_FOREVER), MTASK_OK);
+    }
+    mtask_event_set(&self->to->over);
+    return arg;
+}
+
+START_TEST(posts_from_threads_reach_a_host) {
+    service here = {.thread = 0};
+    poster one = {.to = &here};
+    mtask_thread thread;
+    here.loop = open_loop(NULL);
+    one.call.fn = note_called;
+    one.call.arg = &one;
+    go_alone(wait_event, &here.over);
+    start_thread(&thread, wake_loop_from_thread, &one);
+    host_all(here.loop);
+    join_thread(&thread);
+    ck_assert_int_eq(one.count, testing_scale(300));
+    close_loop(here.loop);
+}
+END_TEST
+
+START_TEST(a_loop_that_is_destroyed_cancels_and_awaits_its_tasks) {
+    mtask_loop *loop = open_loop(NULL);
+    long cleaned = 0, runs = 0;
+    mtask_future *unbegun;
+    for (int i = 0; i < 3; i++)
+        go_alone(sleep_and_clean_up, &cleaned);
+    ck_assert_status(mtask_loop_step(loop, MTASK_NOWAIT), MTASK_OK);
+    unbegun = go(count_up, &runs);
+    close_loop(loop);
+    ck_assert_int_eq(cleaned, 3);
+    ck_assert_int_eq(runs, 0);
+    ck_assert_status(mtask_future_get(unbegun, NULL, MTASK_NOWAIT), MTASK_CANCELED);
+    mtask_future_release(unbegun);
+}
+END_TEST
+
+START_TEST(a_host_cancels_all_tasks) {
+    mtask_loop *loop = open_loop(NULL);
+    mtask_future *future = go(sleep_long, &steps);
+    ck_assert_status(mtask_loop_step(loop, MTASK_NOWAIT), MTASK_OK);
+    mtask_loop_cancel(loop);
+    host_all(loop);
+    ck_assert_ptr_eq(take(future), &steps);
+    go_alone(sleep_a_little, NULL); /* it goes on taking tasks */
+    host_all(loop);
+    close_loop(loop);
+}
+END_TEST
+
+START_TEST(a_forked_child_cannot_step_the_loop_of_a_host) {
+    mtask_loop *loop = open_loop(NULL);
+    mtask_event event = {0};
+    pid_t child;
+    go_alone(wait_event, &event);
+    ck_assert_status(mtask_loop_step(loop, MTASK_NOWAIT), MTASK_OK);
+    child = fork_child();
+    if (child == 0) {
+        CHILD_CHECK(mtask_loop_step(loop, MTASK_NOWAIT) == MTASK_BROKEN);
+        CHILD_CHECK(mtask_go(return_arg, NULL, NULL) == MTASK_BROKEN);
+        _exit(0);
+    }
+    await_child(child);
+    mtask_event_set(&event);
+    host_all(loop);
+    close_loop(loop);
+}
+END_TEST
+
+/* ---- dead-locks ---- */
+
+/* What on_deadlock saw. */
+typedef struct alarm_bell {
+    mtask_loop *loop;
+    int rings;
+    size_t tasks;
+} alarm_bell;
+
+static void ring(mtask_loop *loop, void *ctx) {
+    alarm_bell *bell = (alarm_bell *)ctx;
+    mtask_task_info infos[8];
+    bell->rings++;
+    bell->loop = loop;
+    testing_check(mtask_loop_current() == loop);
+    ck_assert_status(mtask_loop_tasks(loop, infos, 8, &bell->tasks), MTASK_OK);
+    for (size_t i = 0; i < bell->tasks; i++)
+        ck_assert_str_eq(infos[i].state, "waiting");
+    ck_assert_status(mtask_sleep(MTASK_US(1)), MTASK_DEADLOCK); /* it must not wait */
+}
+
+/* Runs fn(arg) as the only thing that is ever going to happen to its loop. */
+static mtask_status run_alone(mtask_fn fn, void *arg, alarm_bell *bell, mtask_outcome *outcome) {
+    mtask_loop_desc desc = {.no_external_wakers = true, .on_deadlock = ring, .ctx = bell};
+    memset(bell, 0, sizeof *bell);
+    memset(outcome, 0xA5, sizeof *outcome);
+    return mtask_loop_run_ex(fn, arg, outcome, &desc);
+}
+
+/* Two tasks take two locks, each in its own order. */
+typedef struct philosopher {
+    mtask_mutex *first;
+    mtask_mutex *second;
+} philosopher;
+
+static void *dine(void *arg) {
+    philosopher *self = (philosopher *)arg;
+    ck_assert_status(mtask_mutex_lock(self->first), MTASK_OK);
+    take_turns();
+    ck_assert_status(mtask_mutex_lock(self->second), MTASK_DEADLOCK);
+    ck_assert_status(mtask_mutex_unlock(self->first), MTASK_OK);
+    return arg;
+}
+
+static void go_named(mtask_fn fn, void *arg, const char *name) {
+    mtask_go_desc desc = {.fn = fn, .arg = arg, .name = name};
+    ck_assert_status(mtask_go_ex(&desc), MTASK_OK);
+}
+
+static void *dine_together(void *arg) {
+    mtask_mutex forks[2] = {{0}, {0}};
+    philosopher one = {&forks[0], &forks[1]}, other = {&forks[1], &forks[0]};
+    mtask_event never = {0};
+    go_named(dine, &one, "Plato");
+    go_named(dine, &other, "Kant");
+    ck_assert_status(mtask_event_wait(&never, MTASK_FOREVER), MTASK_DEADLOCK);
+    take_turns();
+    take_turns();
+    ck_assert(!mtask_mutex_is_locked(&forks[0]) && !mtask_mutex_is_locked(&forks[1]));
+    return arg;
+}
+
+START_TEST(a_dead_lock_ends_all_waits_and_tells_who_waited) {
+    alarm_bell bell;
+    mtask_outcome outcome;
+    ck_assert_status(run_alone(dine_together, NULL, &bell, &outcome), MTASK_DEADLOCK);
+    ck_assert_status(outcome.status, MTASK_DEADLOCK);
+    ck_assert_ptr_null(outcome.value);
+    ck_assert_ptr_nonnull(strstr(outcome.text, "Plato"));
+    ck_assert_ptr_nonnull(strstr(outcome.text, "Kant"));
+    ck_assert_int_eq(bell.rings, 1);
+    ck_assert_uint_eq(bell.tasks, 3);
+    ck_assert_ptr_nonnull(bell.loop);
+}
+END_TEST
+
+static mtask_status wait_on_future(boxed *box) {
+    return mtask_future_get(box->future, NULL, MTASK_FOREVER);
+}
+
+static mtask_status wait_on_several(boxed *box) {
+    return mtask_futures_wait(&box->future, 1, MTASK_WAIT_ANY, MTASK_FOREVER);
+}
+
+static mtask_status wait_on_mutex(boxed *box) {
+    return mtask_mutex_lock(&box->held);
+}
+
+static mtask_status wait_on_read(boxed *box) {
+    return mtask_rwlock_lock_read(&box->rwlock);
+}
+
+static mtask_status wait_on_write(boxed *box) {
+    return mtask_rwlock_lock_write(&box->rwlock);
+}
+
+static mtask_status wait_on_event(boxed *box) {
+    return mtask_event_wait(&box->event, MTASK_FOREVER);
+}
+
+static mtask_status wait_on_sem(boxed *box) {
+    return mtask_sem_acquire(&box->sem, MTASK_FOREVER);
+}
+
+static mtask_status wait_on_group(boxed *box) {
+    return mtask_waitgroup_wait(&box->group, MTASK_FOREVER);
+}
+
+static mtask_status wait_on_word(boxed *box) {
+    return mtask_word_wait(&box->word, 0, MTASK_FOREVER, 0);
+}
+
+static mtask_status wait_on_cond(boxed *box) {
+    mtask_mutex lock = {0};
+    mtask_status status;
+    ck_assert_status(mtask_mutex_lock(&lock), MTASK_OK);
+    status = mtask_cond_wait(&box->cond, &lock, MTASK_FOREVER);
+    ck_assert_status(mtask_mutex_unlock(&lock), MTASK_OK);
+    return status;
+}
+
+static mtask_status wait_on_barrier(boxed *box) {
+    mtask_barrier barrier;
+    (void)box;
+    ck_assert_status(mtask_barrier_init(&barrier, 2, NULL, NULL, 0), MTASK_OK);
+    return mtask_barrier_wait(&barrier, NULL, MTASK_FOREVER);
+}
+
+static mtask_status wait_in_a_coroutine(boxed *box);
+
+static mtask_status (*const endless_waits[])(boxed *box) = {
+    wait_on_future,  wait_on_several, wait_on_mutex, wait_on_read,
+    wait_on_write,   wait_on_event,   wait_on_sem,   wait_on_group,
+    wait_on_barrier, wait_on_cond,    wait_on_word,  wait_in_a_coroutine};
+
+static void *wait_as_coroutine(void *arg) {
+    ck_assert_status(wait_on_event((boxed *)arg), MTASK_DEADLOCK);
+    return arg;
+}
+
+static mtask_status wait_in_a_coroutine(boxed *box) {
+    mtask_coro *coro = open_coro(wait_as_coroutine, box);
+    ck_assert_status(mtask_coro_resume(coro, NULL, NULL), MTASK_DONE);
+    end_coro(coro);
+    return MTASK_DEADLOCK;
+}
+
+static void *wait_in_vain(void *arg) {
+    boxed box;
+    close_box(&box);
+    for (long i = 0; i < COUNT_OF(endless_waits); i++) {
+        mtask_status status = endless_waits[i](&box);
+        if (status != MTASK_DEADLOCK)
+            fprintf(stderr, "wait number %ld\n", i); /* tells which one it was */
+        ck_assert_status(status, MTASK_DEADLOCK);
+    }
+    mtask_future_release(box.future);
+    return arg;
+}
+
+START_TEST(whatever_waits_for_ever_is_told_of_a_dead_lock) {
+    alarm_bell bell;
+    mtask_outcome outcome;
+    ck_assert_status(run_alone(wait_in_vain, NULL, &bell, &outcome), MTASK_DEADLOCK);
+    ck_assert_int_eq(bell.rings, COUNT_OF(endless_waits));
+}
+END_TEST
+
+static void *wait_for_oneself(void *arg) {
+    mtask_future **self = (mtask_future **)arg;
+    ck_assert_status(mtask_future_get(*self, NULL, MTASK_FOREVER), MTASK_DEADLOCK);
+    return arg;
+}
+
+static void *wait_for_who_waits_for_itself(void *arg) {
+    mtask_future *future = go(wait_for_oneself, &future);
+    ck_assert_status(mtask_future_get(future, NULL, MTASK_FOREVER), MTASK_DEADLOCK);
+    (void)take(mtask_future_retain(future));
+    mtask_future_release(future);
+    return arg;
+}
+
+START_TEST(a_task_that_waits_for_itself_is_a_dead_lock) {
+    alarm_bell bell;
+    mtask_outcome outcome;
+    ck_assert_status(run_alone(wait_for_who_waits_for_itself, NULL, &bell, &outcome),
+                     MTASK_DEADLOCK);
+    ck_assert_int_eq(bell.rings, 1);
+}
+END_TEST
+
+static void *wait_in_a_shield(void *arg) {
+    mtask_event never = {0};
+    ck_assert_status(mtask_sleep(LONG), MTASK_CANCELED);
+    mtask_shield_begin();
+    ck_assert_status(mtask_event_wait(&never, MTASK_FOREVER), MTASK_DEADLOCK);
+    mtask_shield_end();
+    return arg;
+}
+
+static void *leave_a_stubborn_task(void *arg) {
+    go_named(wait_in_a_shield, NULL, "Zeno");
+    take_turns();
+    return arg;
+}
+
+START_TEST(what_is_left_may_be_dead_locked) {
+    alarm_bell bell;
+    mtask_outcome outcome;
+    mtask_loop_desc desc = {.no_external_wakers = true};
+    mtask_loop *loop;
+    ck_assert_status(run_alone(leave_a_stubborn_task, NULL, &bell, &outcome), MTASK_DEADLOCK);
+    ck_assert_ptr_nonnull(strstr(outcome.text, "Zeno"));
+    loop = open_loop(&desc);
+    go_alone(wait_in_a_shield, NULL);
+    ck_assert_status(mtask_loop_step(loop, MTASK_NOWAIT), MTASK_OK);
+    ck_assert_status(mtask_loop_destroy(loop), MTASK_DEADLOCK);
+    ck_assert_ptr_null(mtask_loop_current());
+}
+END_TEST
+
+static void *wait_for_ever(void *arg) {
+    return (void *)(long)mtask_event_wait((mtask_event *)arg, MTASK_FOREVER);
+}
+
+START_TEST(a_step_finds_a_dead_lock) {
+    alarm_bell bell = {.rings = 0};
+    mtask_loop_desc desc = {.no_external_wakers = true, .on_deadlock = ring, .ctx = &bell};
+    mtask_loop *loop = open_loop(&desc);
+    mtask_event never = {0};
+    mtask_future *future = go(wait_for_ever, &never);
+    mtask_status status;
+    do {
+        status = mtask_loop_step(loop, MTASK_FOREVER);
+    } while (status == MTASK_OK);
+    ck_assert_status(status, MTASK_DEADLOCK);
+    ck_assert_int_eq(bell.rings, 1);
+    host_all(loop);
+    ck_assert_int_eq((long)take(future), MTASK_DEADLOCK);
+    close_loop(loop);
+}
+END_TEST
+
+static void *sleep_and_set(void *arg) {
+    ck_assert_status(mtask_sleep(MTASK_MS(2)), MTASK_OK);
+    return set_event(arg);
+}
+
+/* Waits until somebody has set the event, and clears it. */
+static void pass_event(mtask_event *event) {
+    ck_assert_status(mtask_event_wait(event, MTASK_FOREVER), MTASK_OK);
+    mtask_event_clear(event);
+}
+
+/* All that can end a wait without help from outside. */
+static void *wait_with_reason(void *arg) {
+    mtask_event event = {0};
+    mtask_loop_call call = {.fn = set_posted_event, .arg = &event};
+    mtask_limit limit;
+    ck_assert_status(mtask_event_wait(&event, MTASK_MS(1)), MTASK_TIMEOUT);
+    go_alone(sleep_and_set, &event);
+    pass_event(&event);
+    ck_assert_status(mtask_loop_post(mtask_loop_current(), &call), MTASK_OK);
+    pass_event(&event);
+    ck_assert_status(mtask_limit_begin(&limit, MTASK_MS(1)), MTASK_OK);
+    ck_assert_status(mtask_event_wait(&event, MTASK_FOREVER), MTASK_CANCELED);
+    ck_assert_status(mtask_limit_end(&limit), MTASK_TIMEOUT);
+    return arg;
+}
+
+START_TEST(what_a_timer_or_a_posted_call_can_end_is_no_dead_lock) {
+    alarm_bell bell;
+    mtask_outcome outcome;
+    ck_assert_status(run_alone(wait_with_reason, &bell, &bell, &outcome), MTASK_OK);
+    ck_assert_ptr_eq(outcome.value, &bell);
+    ck_assert_int_eq(bell.rings, 0);
+}
+END_TEST
+
+static void *wait_for_a_thread(void *arg) {
+    idler one = {.timeout = MTASK_FOREVER};
+    mtask_thread thread;
+    start_thread(&thread, set_after_a_pause, &one);
+    ck_assert_status(mtask_event_wait(&one.event, MTASK_FOREVER), MTASK_OK);
+    join_thread(&thread);
+    return arg;
+}
+
+START_TEST(a_loop_that_others_may_wake_knows_no_dead_lock) {
+    alarm_bell bell = {.rings = 0};
+    mtask_loop_desc desc = {.on_deadlock = ring, .ctx = &bell};
+    ck_assert_status(mtask_loop_run_ex(wait_for_a_thread, NULL, NULL, &desc), MTASK_OK);
+    ck_assert_int_eq(bell.rings, 0);
+}
+END_TEST
+
+/* ---- what a loop is doing ---- */
+
+static mtask_task_info info_of(const char *name) {
+    mtask_task_info infos[16];
+    size_t count = 0;
+    ck_assert_status(mtask_loop_tasks(mtask_loop_current(), infos, 16, &count), MTASK_OK);
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(infos[i].name, name) == 0)
+            return infos[i];
+    ck_abort_msg("there is no task of the name %s", name);
+}
+
+static void *wait_on_the_word(void *arg) {
+    ck_assert_status(mtask_word_wait((mtask_word *)arg, 0, MTASK_FOREVER, 0), MTASK_OK);
+    return arg;
+}
+
+static void *wait_a_while_on_the_word(void *arg) {
+    ck_assert_status(mtask_word_wait((mtask_word *)arg, 0, MTASK_SEC(500), 0), MTASK_OK);
+    return arg;
+}
+
+static void *look_at_self(void *arg) {
+    mtask_task_info info = info_of("looker");
+    ck_assert_str_eq(info.state, "running");
+    ck_assert_uint_eq(info.id, mtask_task_id());
+    ck_assert_ptr_null(info.word);
+    ck_assert_int_eq(info.left, MTASK_FOREVER);
+    ck_assert(!info.canceled);
+    return arg;
+}
+
+static void *keep_ready(void *arg) {
+    while (mtask_word_load((mtask_word *)arg) == 0)
+        take_turns();
+    return arg;
+}
+
+static void check_waiting(const char *name, const char *state, const mtask_word *word) {
+    mtask_task_info info = info_of(name);
+    ck_assert_str_eq(info.state, state);
+    ck_assert_ptr_eq(info.word, word);
+    ck_assert_int_ge(info.since, MTASK_MS(2));
+    ck_assert(!info.canceled);
+}
+
+static void check_left(const char *name, int64_t most) {
+    int64_t left = info_of(name).left;
+    ck_assert_int_gt(left, 0);
+    ck_assert_int_le(left, most - MTASK_MS(2));
+}
+
+static void *look_at_others(void *arg) {
+    mtask_word word = 0;
+    go_named(wait_on_the_word, &word, "waiter");
+    go_named(wait_a_while_on_the_word, &word, "timed");
+    go_named(sleep_long, &word, "sleeper");
+    go_named(keep_ready, &word, "ready");
+    ck_assert_status(mtask_sleep(MTASK_MS(2)), MTASK_OK);
+    go_named(look_at_self, NULL, "looker");
+    check_waiting("waiter", "waiting", &word);
+    check_waiting("timed", "waiting", &word);
+    check_waiting("sleeper", "sleeping", NULL);
+    ck_assert_int_eq(info_of("waiter").left, MTASK_FOREVER);
+    check_left("timed", MTASK_SEC(500));
+    check_left("sleeper", LONG);
+    ck_assert_str_eq(info_of("ready").state, "ready");
+    ck_assert_ptr_null(info_of("ready").word);
+    ck_assert_str_eq(info_of("looker").state, "ready");
+    mtask_word_store(&word, 1);
+    mtask_word_wake(&word, INT32_MAX, 0);
+    ck_assert_str_eq(info_of("waiter").state, "ready");
+    ck_assert_ptr_null(info_of("waiter").word);
+    take_turns();
+    return arg;
+}
+
+START_TEST(a_loop_tells_what_its_tasks_do) {
+    (void)in_loop(look_at_others, NULL);
+}
+END_TEST
+
+static void *list_tasks(void *arg) {
+    static const char *const names[] = {"one", "two", "three"};
+    mtask_task_info infos[4];
+    size_t count = 99;
+    uint64_t id = 0;
+    mtask_loop *loop = mtask_loop_current();
+    for (int i = 0; i < 3; i++)
+        go_named(sleep_long, NULL, names[i]);
+    take_turns();
+    ck_assert_status(mtask_loop_tasks(loop, infos, 4, &count), MTASK_OK);
+    ck_assert_uint_eq(count, 4);
+    ck_assert_uint_eq(infos[0].id, mtask_task_id());
+    ck_assert_str_eq(infos[0].name, "");
+    for (int i = 0; i < 3; i++) {
+        ck_assert_str_eq(infos[i + 1].name, names[i]);
+        testing_check(infos[i + 1].id != 0 && infos[i + 1].id != id);
+        id = infos[i + 1].id;
+    }
+    memset(infos, 0, sizeof infos);
+    ck_assert_status(mtask_loop_tasks(loop, infos, 2, &count), MTASK_OVERFLOW);
+    ck_assert_uint_eq(count, 4);
+    ck_assert_str_eq(infos[1].name, "one");
+    ck_assert_ptr_null(infos[2].name);
+    count = 99;
+    ck_assert_status(mtask_loop_tasks(loop, NULL, 0, &count), MTASK_OVERFLOW);
+    ck_assert_uint_eq(count, 4);
+    return arg;
+}
+
+START_TEST(a_loop_lists_its_tasks_oldest_first) {
+    (void)in_loop(list_tasks, NULL);
+}
+END_TEST
+
+static void *clean_up_slowly(void *arg) {
+    ck_assert_status(mtask_sleep(LONG), MTASK_CANCELED);
+    mtask_shield_begin();
+    ck_assert_status(mtask_event_wait((mtask_event *)arg, LONG), MTASK_OK);
+    mtask_shield_end();
+    return arg;
+}
+
+static void *look_at_a_cancelled_one(void *arg) {
+    mtask_event event = {0};
+    mtask_future *future = NULL;
+    mtask_go_desc desc = {
+        .fn = clean_up_slowly, .arg = &event, .name = "stopped", .future = &future};
+    ck_assert_status(mtask_go_ex(&desc), MTASK_OK);
+    take_turns();
+    ck_assert(!info_of("stopped").canceled);
+    ck_assert_status(mtask_future_cancel(future), MTASK_OK);
+    ck_assert(info_of("stopped").canceled);
+    take_turns();
+    ck_assert(info_of("stopped").canceled);
+    ck_assert_str_eq(info_of("stopped").state, "waiting");
+    mtask_event_set(&event);
+    (void)take(future);
+    return arg;
+}
+
+START_TEST(a_loop_tells_who_is_cancelled) {
+    (void)in_loop(look_at_a_cancelled_one, NULL);
+}
+END_TEST
+
+/* Uses a good part of a stack, down to the last byte of it, and sleeps there. */
+static void *sleep_deep(void *arg) {
+    volatile char room[60000];
+    for (size_t i = 0; i < sizeof room; i++)
+        room[i] = 1;
+    ck_assert_status(mtask_sleep(LONG), MTASK_CANCELED);
+    ck_assert_int_eq(room[0] + room[sizeof room - 1], 2);
+    return arg;
+}
+
+static void *look_at_stacks(void *arg) {
+    size_t size = *(size_t *)arg;
+    mtask_go_desc desc = {.fn = sleep_deep, .name = "deep", .stack_size = 4 * size};
+    mtask_task_info deep, flat;
+    ck_assert_status(mtask_go_ex(&desc), MTASK_OK);
+    go_named(sleep_long, NULL, "flat");
+    take_turns();
+    deep = info_of("deep");
+    flat = info_of("flat");
+    ck_assert_uint_ge(flat.stack_size, size);
+    ck_assert_uint_ge(deep.stack_size, 4 * size);
+    ck_assert_uint_ge(flat.stack_used, 1);
+    ck_assert_uint_lt(flat.stack_used, flat.stack_size);
+    if (!TESTING_ASAN) /* which may have put the array elsewhere */
+        ck_assert_uint_ge(deep.stack_used, 60000);
+    ck_assert_uint_lt(deep.stack_used, deep.stack_size);
+    ck_assert_uint_le(mtask_coro_stack_left(), flat.stack_size);
+    return arg;
+}
+
+START_TEST(a_loop_tells_how_much_stack_its_tasks_use) {
+    mtask_loop_desc desc = {.stack_size = 131072};
+    ck_assert_status(mtask_loop_run_ex(look_at_stacks, &desc.stack_size, NULL, &desc), MTASK_OK);
+}
+END_TEST
+
+/* How many lines of the text hold the word. */
+static int lines_with(const char *text, const char *word) {
+    int count = 0;
+    while ((text = strstr(text, word)) != NULL) {
+        count++;
+        text += strcspn(text, "\n");
+    }
+    return count;
+}
+
+static size_t dump_into(char *text, size_t size) {
+    FILE *file = tmpfile();
+    size_t length;
+    testing_check(file != NULL);
+    ck_assert_status(mtask_loop_dump(mtask_loop_current(), fileno(file)), MTASK_OK);
+    rewind(file);
+    length = fread(text, 1, size - 1, file);
+    text[length] = '\0';
+    fclose(file);
+    return length;
+}
+
+static void *dump(void *arg) {
+    char text[8192];
+    mtask_event event = {0};
+    go_named(wait_for_ever, &event, "Sisyphus");
+    go_named(sleep_long, NULL, "Endymion");
+    take_turns();
+    go_named(return_arg, NULL, "Atalanta");
+    testing_check(dump_into(text, sizeof text) > 0);
+    fprintf(stderr, "%s", text);
+    ck_assert_int_eq(lines_with(text, "Sisyphus"), 1);
+    ck_assert_int_eq(lines_with(text, "Endymion"), 1);
+    ck_assert_int_eq(lines_with(text, "Atalanta"), 1);
+    ck_assert_int_ge(lines_with(text, "running"), 1);
+    ck_assert_int_ge(lines_with(text, "ready"), 1);
+    ck_assert_int_ge(lines_with(text, "waiting"), 1);
+    ck_assert_int_ge(lines_with(text, "sleeping"), 1);
+    ck_assert_int_eq(text[strlen(text) - 1], '\n');
+    errno = 0;
+    ck_assert_status(mtask_loop_dump(mtask_loop_current(), -1), MTASK_SYSTEM);
+    ck_assert_int_eq(errno, EBADF);
+    mtask_event_set(&event);
+    return arg;
+}
+
+START_TEST(a_dump_has_a_line_for_each_task) {
+    (void)in_loop(dump, NULL);
+}
+END_TEST
+
+static void *dump_many(void *arg) {
+    char text[65536];
+    char names[100][16];
+    for (int i = 0; i < 100; i++) {
+        snprintf(names[i], sizeof names[i], "<%d>", i);
+        go_named(sleep_long, NULL, names[i]);
+    }
+    take_turns();
+    testing_check(dump_into(text, sizeof text) < sizeof text - 1);
+    for (int i = 0; i < 100; i++)
+        ck_assert_int_eq(lines_with(text, names[i]), 1);
+    return arg;
+}
+
+START_TEST(a_dump_leaves_no_task_out) {
+    mtask_loop_desc desc = {.stack_size = 524288};
+    ck_assert_status(mtask_loop_run_ex(dump_many, NULL, NULL, &desc), MTASK_OK);
+}
+END_TEST
+
+/* ---- values of a task ---- */
+
+static mtask_coro_local local;
+static long destroyed; /* the sum of the values that the destructor has seen */
+static uint64_t destroyed_in;
+
+static void destroy_value(void *value) {
+    destroyed += (long)value;
+    destroyed_in = mtask_task_id();
+}
+
+static void open_local(void) {
+    memset(&local, 0, sizeof local);
+    ck_assert_status(mtask_coro_local_init(&local, destroy_value), MTASK_OK);
+    ck_assert_ptr_null(mtask_coro_local_get(&local));
+}
+
+static void close_local(void) {
+    ck_assert_status(mtask_coro_local_deinit(&local), MTASK_OK);
+}
+
+static void *keep_value(void *arg) {
+    ck_assert_ptr_null(mtask_coro_local_get(&local));
+    ck_assert_status(mtask_coro_local_set(&local, arg), MTASK_OK);
+    for (int i = 0; i < 3; i++) {
+        take_turns();
+        ck_assert_ptr_eq(mtask_coro_local_get(&local), arg);
+    }
+    return (void *)(uintptr_t)mtask_task_id();
+}
+
+static void *keep_values(void *arg) {
+    mtask_future *futures[4];
+    ck_assert_ptr_null(mtask_coro_local_get(&local));
+    ck_assert_status(mtask_coro_local_set(&local, arg), MTASK_OK);
+    for (long i = 0; i < COUNT_OF(futures); i++)
+        futures[i] = go(keep_value, (void *)(i + 1));
+    for (long i = 0; i < COUNT_OF(futures); i++)
+        (void)take(futures[i]);
+    ck_assert_int_eq(destroyed, 1 + 2 + 3 + 4);
+    ck_assert_ptr_eq(mtask_coro_local_get(&local), arg);
+    destroyed = 0;
+    (void)take(go(return_arg, NULL)); /* has none */
+    ck_assert_int_eq(destroyed, 0);
+    return arg;
+}
+
+START_TEST(each_task_has_a_value_of_its_own) {
+    open_local();
+    ck_assert_status(mtask_coro_local_set(&local, (void *)100), MTASK_OK);
+    (void)in_loop(keep_values, (void *)50);
+    ck_assert_int_eq(destroyed, 50);
+    ck_assert_ptr_eq(mtask_coro_local_get(&local), (void *)100);
+    ck_assert_status(mtask_coro_local_set(&local, NULL), MTASK_OK);
+    close_local();
+}
+END_TEST
+
+static void *keep_as_thread(void *arg) {
+    ck_assert_ptr_null(mtask_coro_local_get(&local));
+    ck_assert_status(mtask_coro_local_set(&local, arg), MTASK_OK);
+    ck_assert_ptr_eq(mtask_coro_local_get(&local), arg);
+    return arg;
+}
+
+START_TEST(outside_of_loops_each_thread_has_a_value_of_its_own) {
+    mtask_thread threads[3];
+    open_local();
+    for (long i = 0; i < 3; i++) { /* one after the other: the destructor is not atomic */
+        start_thread(&threads[i], keep_as_thread, (void *)(i + 1));
+        join_thread(&threads[i]);
+    }
+    ck_assert_int_eq(destroyed, 1 + 2 + 3);
+    ck_assert_ptr_null(mtask_coro_local_get(&local));
+    close_local();
+}
+END_TEST
+
+static void *read_in_coroutine(void *arg) {
+    ck_assert_ptr_eq(mtask_coro_local_get(&local), (void *)7);
+    ck_assert_status(mtask_coro_local_set(&local, (void *)8), MTASK_OK);
+    return arg;
+}
+
+static void *keep_in_coroutine(void *arg) {
+    mtask_coro *coro = open_coro(read_in_coroutine, NULL);
+    ck_assert_status(mtask_coro_local_set(&local, (void *)7), MTASK_OK);
+    ck_assert_status(mtask_coro_resume(coro, NULL, NULL), MTASK_DONE);
+    end_coro(coro);
+    ck_assert_int_eq(destroyed, 0);
+    ck_assert_ptr_eq(mtask_coro_local_get(&local), (void *)8);
+    return arg;
+}
+
+START_TEST(in_coroutines_the_value_is_the_tasks) {
+    open_local();
+    (void)in_loop(keep_in_coroutine, NULL);
+    ck_assert_int_eq(destroyed, 8);
+    close_local();
+}
+END_TEST
+
+static void *tell_value(void *arg) {
+    *(uint64_t *)arg = mtask_task_id();
+    ck_assert_status(mtask_coro_local_set(&local, (void *)1), MTASK_OK);
+    ck_assert_status(mtask_coro_local_set(&local, NULL), MTASK_OK);
+    ck_assert_status(mtask_coro_local_set(&local, (void *)3), MTASK_OK);
+    ck_assert_status(mtask_sleep(LONG), MTASK_CANCELED);
+    return mtask_fail(MTASK_CANCELED, NULL);
+}
+
+static void *cancel_one_with_a_value(void *arg) {
+    uint64_t id = 0;
+    mtask_future *future = go(tell_value, &id);
+    take_turns();
+    ck_assert_status(mtask_future_cancel(future), MTASK_OK);
+    ck_assert_status(mtask_future_get(future, NULL, LONG), MTASK_FAILED);
+    mtask_future_release(future);
+    ck_assert_int_eq(destroyed, 3);
+    ck_assert_uint_eq(destroyed_in, id);
+    return arg;
+}
+
+START_TEST(a_value_is_destroyed_at_the_tasks_end_in_the_task) {
+    open_local();
+    (void)in_loop(cancel_one_with_a_value, NULL);
+    close_local();
+}
+END_TEST
+
+static void *keep_many(void *arg) {
+    mtask_coro_local *locals = (mtask_coro_local *)arg;
+    for (long i = 0; i < 40; i++)
+        ck_assert_status(mtask_coro_local_set(&locals[i], (void *)(i + 1)), MTASK_OK);
+    take_turns();
+    for (long i = 0; i < 40; i++)
+        ck_assert_ptr_eq(mtask_coro_local_get(&locals[i]), (void *)(i + 1));
+    return arg;
+}
+
+static void *keep_many_together(void *arg) {
+    mtask_future *futures[3];
+    for (int i = 0; i < 3; i++)
+        futures[i] = go(keep_many, arg);
+    for (int i = 0; i < 3; i++)
+        (void)take(futures[i]);
+    return arg;
+}
+
+START_TEST(a_task_may_have_many_values) {
+    static mtask_coro_local locals[40];
+    for (int i = 0; i < 40; i++)
+        ck_assert_status(mtask_coro_local_init(&locals[i], i % 2 == 0 ? destroy_value : NULL),
+                         MTASK_OK);
+    (void)in_loop(keep_many_together, locals);
+    ck_assert_int_eq(destroyed, 3 * 400);
+    for (int i = 0; i < 40; i++)
+        ck_assert_status(mtask_coro_local_deinit(&locals[i]), MTASK_OK);
+}
+END_TEST
+
+START_TEST(a_value_must_be_initialised_first) {
+    memset(&local, 0, sizeof local);
+    ck_assert_status(mtask_coro_local_set(&local, &local), MTASK_INVALID);
+    ck_assert_status(mtask_coro_local_deinit(&local), MTASK_INVALID);
+    open_local();
+    ck_assert_status(mtask_coro_local_init(&local, NULL), MTASK_INVALID);
+    close_local();
+    ck_assert_status(mtask_coro_local_deinit(&local), MTASK_INVALID);
+}
+END_TEST
+
+#ifdef __linux__
+# define ON_LINUX_ONLY a_loop_lies_in_the_epoll_set_of_a_host,
+#else
+# define ON_LINUX_ONLY
+#endif
+
+TESTING_MAIN(
+    "mtask_loop", ON_LINUX_ONLY run_returns_what_its_function_returns,
+    run_tells_how_its_function_failed, a_thread_runs_one_loop_at_a_time, a_task_finds_its_loop,
+    without_a_loop_no_task_can_be_started, a_task_needs_a_function,
+    what_is_left_is_cancelled_and_waited_for, what_is_left_may_wait_for_threads_in_a_shield,
+    what_has_not_begun_when_the_loop_ends_never_runs, a_loop_that_ends_takes_no_more_tasks,
+    a_loop_that_ends_takes_no_more_tasks_from_threads, all_tasks_of_a_loop_can_be_cancelled,
+    tasks_begin_in_the_order_in_which_they_were_started,
+    tasks_started_by_tasks_go_behind_the_others, tasks_that_yield_take_turns,
+    tasks_run_in_the_order_in_which_they_became_ready, a_task_may_run_at_once,
+    tasks_that_run_at_once_may_start_others_that_do,
+    only_a_task_of_the_loop_starts_one_that_runs_at_once,
+    many_tasks_may_run_at_once_one_after_the_other, tasks_that_only_yield_starve_nobody,
+    tasks_that_wake_each_other_starve_nobody, calls_that_post_themselves_starve_nobody,
+    sleepers_wake_in_the_order_of_their_deadlines, equal_deadlines_pass_in_the_order_of_arrival,
+    thousands_of_sleepers_wake_in_order, a_deadline_never_comes_early,
+    a_deadline_too_far_for_the_clock_never_comes, each_thread_runs_a_loop_of_its_own,
+    threads_start_tasks_on_a_loop, tasks_of_one_loop_wait_for_tasks_of_another,
+    a_loop_may_be_named_by_its_own_tasks, a_loop_may_end_with_tasks_that_threads_have_started,
+    posted_calls_are_called_in_order_between_two_tasks, a_call_posted_several_times_is_called_once,
+    a_call_needs_a_function, a_posted_call_may_post_itself, a_posted_call_may_start_tasks,
+    threads_post_calls_to_an_idle_loop, threads_may_post_the_same_call,
+    signal_handlers_may_post_calls, a_signal_handler_wakes_an_idle_loop,
+    what_was_not_called_when_the_loop_ended_is_not_called_any_more, a_posted_call_must_not_wait,
+    an_idle_loop_uses_no_cpu, a_loop_that_sleeps_for_parts_of_milliseconds_uses_no_cpu,
+    errno_is_a_tasks_own, each_task_has_a_number_of_its_own, a_recursive_lock_belongs_to_a_task,
+    each_task_fails_for_itself, a_child_forked_by_a_task_has_no_loop, any_task_may_fork,
+    a_loop_goes_on_when_another_thread_forks, the_future_tells_how_far_a_task_is,
+    the_future_tells_why_a_task_failed, tasks_and_threads_wait_for_the_same_task,
+    a_task_of_another_loop_waits_for_a_task, a_future_may_be_given_back_before_the_task_ends,
+    callbacks_hear_of_the_end_of_a_task, a_task_waits_for_several_others,
+    a_task_cancelled_before_it_begins_never_runs, those_that_never_run_leave_nothing_behind,
+    a_task_cancelled_while_it_waits_is_told_by_that_wait, a_task_may_cancel_itself,
+    a_thread_cancels_a_task, whom_a_cancelled_task_waits_for_goes_on,
+    threads_may_cancel_at_any_moment, a_step_tells_what_is_left,
+    a_step_waits_for_what_becomes_ready, a_loop_is_run_by_its_own_thread_and_not_by_its_tasks,
+    a_host_sees_what_a_loop_has_to_do, a_host_sleeps_until_tasks_can_go_on,
+    the_descriptor_tells_of_timers, posts_from_threads_reach_a_host,
+    a_loop_that_is_destroyed_cancels_and_awaits_its_tasks, a_host_cancels_all_tasks,
+    a_forked_child_cannot_step_the_loop_of_a_host, a_dead_lock_ends_all_waits_and_tells_who_waited,
+    whatever_waits_for_ever_is_told_of_a_dead_lock, a_task_that_waits_for_itself_is_a_dead_lock,
+    what_is_left_may_be_dead_locked, a_step_finds_a_dead_lock,
+    what_a_timer_or_a_posted_call_can_end_is_no_dead_lock,
+    a_loop_that_others_may_wake_knows_no_dead_lock, a_loop_tells_what_its_tasks_do,
+    a_loop_lists_its_tasks_oldest_first, a_loop_tells_who_is_cancelled,
+    a_loop_tells_how_much_stack_its_tasks_use, a_dump_has_a_line_for_each_task,
+    a_dump_leaves_no_task_out, each_task_has_a_value_of_its_own,
+    outside_of_loops_each_thread_has_a_value_of_its_own, in_coroutines_the_value_is_the_tasks,
+    a_value_is_destroyed_at_the_tasks_end_in_the_task, a_task_may_have_many_values,
+    a_value_must_be_initialised_first)

@@ -858,7 +858,7 @@ static void add_sums(void *into, const void *later, void *ctx) {
 static mtask_status reduce(mtask_pool *pool) {
     const long zero = 0;
     long sum = -1;
-    mtask_loop_desc loop = {.end = 1000, .grain = 10, .fold = add_indices, .identity = &zero};
+    mtask_for_desc loop = {.end = 1000, .grain = 10, .fold = add_indices, .identity = &zero};
     mtask_status status;
     loop.combine = add_sums;
     loop.size = sizeof zero;
@@ -870,7 +870,7 @@ static mtask_status reduce(mtask_pool *pool) {
 }
 
 static mtask_status loop(mtask_pool *pool) {
-    mtask_loop_desc desc = {.end = 1000, .grain = 10, .body = count_indices};
+    mtask_for_desc desc = {.end = 1000, .grain = 10, .body = count_indices};
     mtask_status status;
     counted = 0;
     unplug();

@@ -1552,7 +1552,7 @@ START_TEST(a_coroutine_is_parked_while_a_map_or_a_loop_runs) {
     mtask_pool *pool = open_pool(2);
     mtask_word done = 0, parks;
     mtask_map_desc map = {.fn = slow_item, .ctx = &done, .count = 8};
-    mtask_loop_desc loop = {.end = 8, .grain = 1, .fold = slow_fold, .ctx = &done};
+    mtask_for_desc loop = {.end = 8, .grain = 1, .fold = slow_fold, .ctx = &done};
     size_t sum = 0;
     parked_task self;
     mtask__task *last = parked_begin(&self);

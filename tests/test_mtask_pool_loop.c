@@ -38,7 +38,7 @@ static void loop_over(mtask_pool *pool, size_t begin, size_t count, size_t grain
     range self;
     mtask_word progress = 0;
     mtask_outcome outcome;
-    mtask_loop_desc loop = {.grain = grain, .body = mark, .ctx = &self};
+    mtask_for_desc loop = {.grain = grain, .body = mark, .ctx = &self};
     range_make(&self, begin, count, grain);
     loop.begin = self.begin;
     loop.end = self.end;
@@ -119,7 +119,7 @@ static void never(size_t begin, size_t end, void *ctx) {
 
 START_TEST(an_empty_range_is_done_at_once) {
     mtask_pool *pool = open_pool(2);
-    mtask_loop_desc loop = {.body = never};
+    mtask_for_desc loop = {.body = never};
     ck_assert_status(mtask_pool_for_ex(pool, &loop, NULL), MTASK_OK);
     loop.begin = loop.end = SIZE_MAX;
     ck_assert_status(mtask_pool_for_ex(pool, &loop, NULL), MTASK_OK);
@@ -130,7 +130,7 @@ END_TEST
 
 START_TEST(a_loop_needs_a_body) {
     mtask_pool *pool = open_pool(2);
-    mtask_loop_desc loop = {.end = 10};
+    mtask_for_desc loop = {.end = 10};
     ck_assert_status(mtask_pool_for_ex(pool, &loop, NULL), MTASK_INVALID);
     ck_assert_status(mtask_pool_for(pool, 0, 10, NULL, NULL), MTASK_INVALID);
     ck_assert_status(mtask_pool_for(pool, 0, 0, NULL, NULL), MTASK_INVALID);
@@ -165,7 +165,7 @@ static void *loop_until_all_came(void *arg) {
     mtask_pool *pool = (mtask_pool *)arg;
     unsigned workers = mtask_pool_workers(pool);
     roll self = {.lock = PTHREAD_MUTEX_INITIALIZER};
-    mtask_loop_desc loop = {.end = 2 * workers, .grain = 1, .body = call_the_roll, .ctx = &self};
+    mtask_for_desc loop = {.end = 2 * workers, .grain = 1, .body = call_the_roll, .ctx = &self};
     while (self.count < workers)
         ck_assert_status(mtask_pool_for_ex(pool, &loop, NULL), MTASK_OK);
     testing_check(self.count == workers); /* and nobody else */
@@ -203,7 +203,7 @@ START_TEST(progress_can_be_read_while_it_runs) {
     for (unsigned workers = 1; workers <= 3; workers++) {
         mtask_pool *pool = open_pool(workers);
         witness self = {0, 0, 0, 100};
-        mtask_loop_desc loop = {.end = 100, .grain = 1, .body = watch_progress, .ctx = &self};
+        mtask_for_desc loop = {.end = 100, .grain = 1, .body = watch_progress, .ctx = &self};
         loop.progress = &self.progress;
         ck_assert_status(mtask_pool_for_ex(pool, &loop, NULL), MTASK_OK);
         ck_assert_uint_eq(self.progress, 100);
@@ -217,7 +217,7 @@ START_TEST(several_loops_may_count_into_one_word) {
     mtask_pool *pool = open_pool(2);
     witness self = {0, 0, 0, 100};
     mtask_word progress = (mtask_word)-150; /* and wraps around */
-    mtask_loop_desc loop = {.end = 100, .body = watch_progress, .ctx = &self};
+    mtask_for_desc loop = {.end = 100, .body = watch_progress, .ctx = &self};
     loop.progress = &progress;
     for (int i = 0; i < 3; i++)
         ck_assert_status(mtask_pool_for_ex(pool, &loop, NULL), MTASK_OK);
@@ -315,7 +315,7 @@ END_TEST
 
 START_TEST(a_closed_pool_runs_no_loop_from_outside) {
     mtask_pool *pool = open_pool(2);
-    mtask_loop_desc loop = {.end = 100, .body = never};
+    mtask_for_desc loop = {.end = 100, .body = never};
     ck_assert_status(mtask_pool_close(pool), MTASK_OK);
     ck_assert_status(mtask_pool_for_ex(pool, &loop, NULL), MTASK_CLOSED);
     ck_assert_status(mtask_pool_for(pool, 0, 100, never, NULL), MTASK_CLOSED);
@@ -334,7 +334,7 @@ START_TEST(a_loop_in_a_terminated_pool_ends) {
     for (unsigned workers = 1; workers <= 3; workers++) {
         mtask_pool *pool = open_pool(workers);
         mtask_word *done = (mtask_word *)calloc(1, sizeof *done); /* a late access is caught */
-        mtask_loop_desc loop = {.end = 100, .grain = 1, .body = end_in_the_middle};
+        mtask_for_desc loop = {.end = 100, .grain = 1, .body = end_in_the_middle};
         mtask_status status;
         testing_check(done != NULL);
         loop.ctx = done;
@@ -363,7 +363,7 @@ static void fail_from(size_t begin, size_t end, void *ctx) {
 
 static mtask_status loop_failing(mtask_pool *pool, failing *self, size_t count,
                                  mtask_outcome *outcome) {
-    mtask_loop_desc loop = {.end = count, .grain = 1, .body = fail_from, .ctx = self};
+    mtask_for_desc loop = {.end = count, .grain = 1, .body = fail_from, .ctx = self};
     memset(outcome, 0x5a, sizeof *outcome);
     return mtask_pool_for_ex(pool, &loop, outcome);
 }
@@ -424,7 +424,7 @@ static void *loop_with_rivals(void *arg) {
     for (size_t round = 0; both < 6; round++) {
         rivals self;
         mtask_outcome outcome;
-        mtask_loop_desc loop = {.end = 2, .grain = 1, .body = fail_in_turn, .ctx = &self};
+        mtask_for_desc loop = {.end = 2, .grain = 1, .body = fail_in_turn, .ctx = &self};
         memset(&self, 0, sizeof self);
         self.first = round % 2;
         ck_assert_status(mtask_pool_for_ex((mtask_pool *)arg, &loop, &outcome), MTASK_FAILED);
@@ -468,7 +468,7 @@ START_TEST(the_lowest_failure_is_told_whatever_the_order) {
     int64_t start = mtask_now();
     for (long round = testing_scale(2000); round > 0 && testing_has_time(start); round--) {
         melee self = {seed + (uint64_t)round * 64, UINT32_MAX};
-        mtask_loop_desc loop = {.end = 40, .grain = 1, .body = fail_by_chance, .ctx = &self};
+        mtask_for_desc loop = {.end = 40, .grain = 1, .body = fail_by_chance, .ctx = &self};
         mtask_outcome outcome;
         mtask_status status = mtask_pool_for_ex(pool, &loop, &outcome);
         ck_assert_status(status, self.lowest == UINT32_MAX ? MTASK_OK : MTASK_FAILED);
@@ -526,7 +526,7 @@ static void fail_and_loop(size_t begin, size_t end, void *ctx) {
 START_TEST(a_failure_stays_whatever_its_body_does_then) {
     for (unsigned workers = 1; workers <= 3; workers++) {
         mtask_pool *pool = open_pool(workers);
-        mtask_loop_desc loop = {.end = 1, .grain = 1, .body = fail_and_loop, .ctx = pool};
+        mtask_for_desc loop = {.end = 1, .grain = 1, .body = fail_and_loop, .ctx = pool};
         mtask_outcome outcome;
         ck_assert_status(mtask_pool_for_ex(pool, &loop, &outcome), MTASK_FAILED);
         ck_assert_status(outcome.status, MTASK_AUTH);
@@ -573,7 +573,7 @@ static void combine_affine(void *into, const void *later, void *ctx) {
 }
 
 static void reduce_affine(mtask_pool *pool, size_t begin, size_t count, size_t grain) {
-    mtask_loop_desc loop = {.fold = fold_affine, .combine = combine_affine};
+    mtask_for_desc loop = {.fold = fold_affine, .combine = combine_affine};
     affine result, expected = unchanged;
     mtask_word progress = 0;
     memset(&result, 0x5a, sizeof result);
@@ -663,7 +663,7 @@ static void combine_spans(void *into, const void *later, void *ctx) {
 }
 
 static void reduce_spans(mtask_pool *pool, size_t count, size_t grain) {
-    mtask_loop_desc loop = {.fold = fold_span, .combine = combine_spans};
+    mtask_for_desc loop = {.fold = fold_span, .combine = combine_spans};
     span result;
     loop.begin = 3;
     loop.end = 3 + count;
@@ -701,7 +701,7 @@ static void never_combine(void *into, const void *later, void *ctx) {
 
 START_TEST(an_empty_range_gives_the_identity) {
     mtask_pool *pool = open_pool(2);
-    mtask_loop_desc loop = {.begin = 9, .end = 9, .fold = never_fold, .combine = never_combine};
+    mtask_for_desc loop = {.begin = 9, .end = 9, .fold = never_fold, .combine = never_combine};
     span result;
     memset(&result, 0x5a, sizeof result);
     loop.identity = &empty_span;
@@ -716,7 +716,7 @@ START_TEST(a_reduction_needs_all_its_functions_and_an_identity) {
     mtask_pool *pool = open_pool(2);
     span result;
     for (int missing = 0; missing < 3; missing++) {
-        mtask_loop_desc loop = {.end = 10, .size = sizeof result};
+        mtask_for_desc loop = {.end = 10, .size = sizeof result};
         loop.fold = missing == 0 ? NULL : never_fold;
         loop.combine = missing == 1 ? NULL : never_combine;
         loop.identity = missing == 2 ? NULL : &empty_span;
@@ -764,7 +764,7 @@ START_TEST(strings_come_out_in_order) {
         page expected = blank;
         fold_page(0, 900, &expected, NULL);
         for (size_t k = 0; k < GRAINS; k++) {
-            mtask_loop_desc loop = {.end = 900, .fold = fold_page, .combine = combine_pages};
+            mtask_for_desc loop = {.end = 900, .fold = fold_page, .combine = combine_pages};
             page result;
             loop.grain = grains[k];
             loop.identity = &blank;
@@ -795,7 +795,7 @@ static void combine_histograms(void *into, const void *later, void *ctx) {
 START_TEST(a_result_may_be_a_megabyte) {
     uint64_t *arrays = (uint64_t *)calloc(3 * BUCKETS, sizeof *arrays);
     uint64_t *identity = arrays, *result = arrays + BUCKETS, *expected = result + BUCKETS;
-    mtask_loop_desc loop = {.end = 100, .grain = 1, .fold = fold_histogram};
+    mtask_for_desc loop = {.end = 100, .grain = 1, .fold = fold_histogram};
     mtask_pool *pool = open_pool(3);
     testing_check(arrays != NULL);
     loop.combine = combine_histograms;
@@ -826,7 +826,7 @@ static void combine_bytes(void *into, const void *later, void *ctx) {
 static void reduce_bytes(mtask_pool *pool, size_t size) {
     unsigned char *identity = (unsigned char *)calloc(1, size);
     unsigned char *result = (unsigned char *)malloc(size); /* what is written beside is caught */
-    mtask_loop_desc loop = {.end = 77, .grain = 1, .fold = fold_bytes, .combine = combine_bytes};
+    mtask_for_desc loop = {.end = 77, .grain = 1, .fold = fold_bytes, .combine = combine_bytes};
     testing_check(identity != NULL && result != NULL);
     loop.identity = identity;
     loop.size = size;
@@ -857,7 +857,7 @@ static void fold_failing(size_t begin, size_t end, void *into, void *ctx) {
 
 static mtask_status reduce_failing(mtask_pool *pool, failing *self, size_t count,
                                    mtask_outcome *outcome) {
-    mtask_loop_desc loop = {.end = count, .grain = 1, .fold = fold_failing, .ctx = self};
+    mtask_for_desc loop = {.end = count, .grain = 1, .fold = fold_failing, .ctx = self};
     affine result;
     loop.combine = combine_affine;
     loop.identity = &unchanged;

@@ -405,7 +405,7 @@ static void check_not_done(mtask_status status) {
 static uint32_t do_loop(mtask_pool *pool, uint32_t seed) {
     const uint32_t zero = 0;
     uint32_t sum = 0;
-    mtask_loop_desc loop = {.end = item_count(seed), .fold = add_items, .combine = add_sums};
+    mtask_for_desc loop = {.end = item_count(seed), .fold = add_items, .combine = add_sums};
     mtask_status status;
     loop.identity = &zero;
     loop.size = sizeof sum;

@@ -642,7 +642,7 @@ static void count_indices(size_t begin, size_t end, void *ctx) {
 static void *wait_for_loops(void *arg) {
     const long zero = 0;
     long sum = -1, count = 0;
-    mtask_loop_desc loop = {0};
+    mtask_for_desc loop = {0};
     loop.end = 200;
     loop.grain = 10;
     loop.fold = add_nested;
