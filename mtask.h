@@ -55,8 +55,8 @@
      - A program and its plugins may each have a copy of this header. They share threads, timers
        and coroutines if the dynamic linker can see the program's symbols (link it with -rdynamic);
        otherwise each copy keeps house by itself: on Linux, locks, conditions and futures still
-       work across for threads (but not rmutexes: both copies number their tasks alike), while
-       coroutines of one copy are not woken by the other. There a plugin that clang compiled must not
+       work across for threads (but not rmutexes: both copies number their tasks alike) as long as
+       neither copy runs coroutines on a loop. There a plugin that clang compiled must not
        be unloaded: link it with -Wl,-z,nodelete (gcc's stay by themselves).
 
    CONTENTS: grep for the tag.
@@ -1347,9 +1347,10 @@ typedef struct mtask__task {
 
 /* A parked task in the parking table. It lies on the stack of the task. */
 typedef struct mtask__waiter {
-    struct mtask__waiter *next; /* these five are guarded by the lock of the bucket */
+    struct mtask__waiter *next; /* these six are guarded by the lock of the bucket */
     struct mtask__waiter *prev;
     const mtask_word *word;
+    mtask_word expected;
     int flags;
     bool queued;
     struct mtask__parker *parker;
@@ -1404,6 +1405,10 @@ MTASK_API mtask_status mtask__wait(mtask_word *word, mtask_word expected, int64_
 
 /* mtask_word_wake with the flags above. */
 MTASK_API int mtask__wake(mtask_word *word, int n, int flags);
+
+/* From now on wakes ask the system only where threads of this copy of mtask may be asleep: parked
+   tasks are woken without a system call. For whoever parks tasks; there is no way back. */
+MTASK_API void mtask__wake_known(void);
 
 /* Takes a waiter out of the parking table. True if it was still in: nobody will post it. */
 MTASK_API bool mtask__unpark(mtask__waiter *waiter);
@@ -1703,6 +1708,7 @@ typedef struct mtask__thread_self {
 typedef struct mtask__bucket {
     mtask__os_lock lock; /* guards the list */
     mtask_word count;    /* how many are in it, or about to enter */
+    mtask_word asleep;   /* how many threads sleep, or are about to, on words of this bucket */
     mtask_word turn;     /* counts wakes, for fairness between threads and parked tasks */
     mtask__waiter *first;
     mtask__waiter *last;
@@ -1711,6 +1717,7 @@ typedef struct mtask__bucket {
 typedef struct mtask__process {
     mtask__os_once once;
     mtask_word ready;    /* 1: everything below has been initialised */
+    mtask_word known;    /* 1: no thread sleeps without being counted in a bucket */
     mtask_word spin;     /* most turns to spin: MTASK_SPIN, or 0 on one CPU */
     mtask_word nonce;    /* 24 bits: the upper part of task numbers */
     mtask_word chunks;   /* of 256 task numbers, handed out so far */
@@ -1911,8 +1918,20 @@ MTASK_API unsigned mtask_cpu_count(void) {
    been killed before it could pass the wake-up on. */
 # define MTASK__RECHECK MTASK_MS(100)
 
+static mtask__bucket *mtask__bucket_of(const mtask_word *word);
 static mtask_status mtask__park(mtask__parker *parker, mtask_word *word, mtask_word expected,
                                 int64_t deadline, int flags);
+
+/* Blocks the thread. Why a wake that looks at the count first is not lost: as in mtask__park. */
+static mtask_status mtask__sleep(mtask_word *word, mtask_word expected, int64_t deadline,
+                                 int flags) {
+    mtask__bucket *bucket = mtask__bucket_of(word);
+    mtask_status status;
+    mtask__add(&bucket->asleep, 1, SEQ_CST); /* pairs with the fence in mtask__wake */
+    status = mtask__os_wait(word, expected, deadline, flags);
+    mtask__sub(&bucket->asleep, 1, RELAXED); /* wakers who see it too high only look in vain */
+    return status;
+}
 
 MTASK_API mtask_status mtask__wait(mtask_word *word, mtask_word expected, int64_t deadline,
                                    int flags) {
@@ -1930,7 +1949,7 @@ MTASK_API mtask_status mtask__wait(mtask_word *word, mtask_word expected, int64_
     if (parker != NULL && (flags & MTASK__NOPARK) == 0)
         status = mtask__park(parker, word, expected, end, flags);
     else
-        status = mtask__os_wait(word, expected, end, flags);
+        status = mtask__sleep(word, expected, end, flags);
     return status == MTASK_TIMEOUT && end != deadline ? MTASK_OK : status;
 }
 
@@ -2013,13 +2032,13 @@ MTASK_API void mtask__backoff(unsigned *turn) {
 
 /* ---- >>park: tasks that wait without their thread, keyed by address ---- */
 
-/* Why no wake-up is lost. A parker counts itself into the bucket, and then, under its lock, looks
-   at the word once more before it enters the list. A waker changes the word, and then, with a full
+/* Why no wake-up is lost. A parker counts itself into the bucket, under its lock, and then looks at
+   the word once more before it enters the list. A waker changes the word, and then, with a full
    fence between, looks at the count. Of the two looks at least one sees what the other side did: so
    either the parker finds the word changed, or the waker finds the count raised, takes the lock,
    and finds the waiter in the list, or knows that it has not looked at the word yet. */
 
-static __attribute__((noinline)) mtask__bucket *mtask__bucket_of(const mtask_word *word) {
+static mtask__bucket *mtask__bucket_of(const mtask_word *word) {
     uint64_t hash = (uint64_t)((uintptr_t)word >> 2) * UINT64_C(0x9e3779b97f4a7c15);
     return &mtask__state.buckets[hash >> 56];
 }
@@ -2035,6 +2054,12 @@ static void mtask__bucket_add(mtask__bucket *bucket, mtask__waiter *waiter) {
     waiter->queued = true;
 }
 
+/* Under the lock, as all changes of the count. Relaxed: wakers who see it too high only look in
+   vain. */
+static void mtask__bucket_less(mtask__bucket *bucket) {
+    mtask__store(&bucket->count, mtask__load(&bucket->count, RELAXED) - 1, RELAXED);
+}
+
 static void mtask__bucket_remove(mtask__bucket *bucket, mtask__waiter *waiter) {
     if (waiter->prev != NULL)
         waiter->prev->next = waiter->next;
@@ -2045,22 +2070,22 @@ static void mtask__bucket_remove(mtask__bucket *bucket, mtask__waiter *waiter) {
     else
         bucket->last = waiter->prev;
     waiter->queued = false;
-    mtask__sub(&bucket->count, 1, RELAXED); /* wakers who see it too high only look in vain */
+    mtask__bucket_less(bucket);
 }
 
 static mtask_status mtask__park(mtask__parker *parker, mtask_word *word, mtask_word expected,
                                 int64_t deadline, int flags) {
     mtask__bucket *bucket = mtask__bucket_of(word);
     mtask__waiter waiter;
-    memset(&waiter, 0, sizeof waiter);
     waiter.word = word;
+    waiter.expected = expected;
     waiter.flags = flags;
     waiter.parker = parker;
-    mtask__add(&bucket->count, 1, SEQ_CST);
     mtask__os_lock_acquire(&bucket->lock);
+    mtask__add(&bucket->count, 1, SEQ_CST); /* pairs with the fence in mtask__wake */
     if (mtask__load(word, SEQ_CST) != expected) {
+        mtask__bucket_less(bucket);
         mtask__os_lock_release(&bucket->lock);
-        mtask__sub(&bucket->count, 1, RELAXED); /* as in mtask__bucket_remove */
         return MTASK_OK;
     }
     mtask__bucket_add(bucket, &waiter);
@@ -2120,16 +2145,30 @@ static int mtask__wake_parked(mtask__bucket *bucket, const mtask_word *word, int
     return woken;
 }
 
+MTASK_API void mtask__wake_known(void) {
+    mtask__store(&mtask__state.known, 1,
+                 RELAXED); /* threads were always counted: pairs with none */
+}
+
+/* Whether the system may know of threads that sleep on a word of this bucket. Those of processes and
+   of other copies of mtask are not counted. */
+static bool mtask__may_sleep(const mtask__bucket *bucket, int flags) {
+    return mtask__load(&bucket->asleep, RELAXED) != 0 || (flags & MTASK_SHARED) != 0 ||
+           mtask__load(&mtask__state.known, RELAXED) == 0; /* after the fence in mtask__wake */
+}
+
 MTASK_API int mtask__wake(mtask_word *word, int n, int flags) {
     mtask__bucket *bucket = mtask__bucket_of(word);
-    bool parked = mtask__fence_load(&bucket->count) != 0; /* pairs with the add in mtask__park */
-    bool parked_first = false;
+    bool parked =
+        mtask__fence_load(&bucket->count) != 0;    /* pairs with the adds in mtask__park and */
+    bool asleep = mtask__may_sleep(bucket, flags); /* mtask__sleep */
+    bool parked_first = parked && !asleep;
     int woken = 0;
-    if (parked) /* every 8th time parked tasks go first; a lost count of turns does no harm */
+    if (parked && asleep) /* every 8th time parked tasks go first; a lost count does no harm */
         parked_first = mtask__add(&bucket->turn, 1, RELAXED) % 8 == 7;
     if (parked_first)
         woken = mtask__wake_parked(bucket, word, n, flags);
-    if (woken < n)
+    if (asleep && woken < n)
         woken += mtask__os_wake(word, n - woken, flags);
     if (parked && !parked_first && woken < n)
         woken += mtask__wake_parked(bucket, word, n - woken, flags);
