@@ -792,6 +792,7 @@ typedef struct mtask__coro_thread {
     mtask_coro *coro;        /* what runs, where mtask__coro_here does not say it */
     mtask__context *left;    /* who switched last */
     struct mtask_loop *loop; /* which it runs */
+    bool orphaned;           /* that of the parent of a fork; it has none */
 } mtask__coro_thread;
 
 /* What the process has of coroutines. */
@@ -845,6 +846,8 @@ static void mtask__coros_fork_parent(void) {
 static void mtask__coros_fork_child(void) {
     mtask__store(&mtask__coros.lock.word, 0, RELAXED); /* there is one thread: pairs with none */
 # ifndef MTASK_CORO_NO_LOOP
+    if (mtask__coro_me()->loop != NULL)
+        mtask__coro_me()->orphaned = true;
     mtask__coro_me()->loop = NULL;
 # endif
 }
@@ -1543,11 +1546,1632 @@ MTASK_API __attribute__((noinline)) size_t mtask_coro_stack_left(void) {
     return stack == NULL ? SIZE_MAX : here > stack->low ? (size_t)(here - stack->low) : 0;
 }
 
-/* ---- >>loop: (to come) ---- */
+# ifndef MTASK_CORO_NO_LOOP
+
+/* ---- >>loop-contract: what a platform supplies to loops ---- */
+
+/* How a loop sleeps: until a time, or until somebody wakes it. (Descriptors come in here, too.) */
+typedef struct mtask__poller {
+    int fds[3]; /* see the platforms; -1: none */
+} mtask__poller;
+
+/* MTASK_OK, MTASK_SYSTEM, MTASK_UNSUPPORTED: then nothing is open. */
+static mtask_status mtask__os_poller_open(mtask__poller *poller);
+static void mtask__os_poller_close(mtask__poller *poller);
+
+/* Waits until `deadline` at most. MTASK_OK (also for no reason), MTASK_SYSTEM. */
+static mtask_status mtask__os_poller_wait(mtask__poller *poller, int64_t deadline);
+
+/* Ends the wait of another thread, or the next one. Async-signal-safe; keeps errno. */
+static void mtask__os_poller_wake(const mtask__poller *poller);
+
+/* Forgets the wakes so far. */
+static void mtask__os_poller_clear(mtask__poller *poller);
+
+/* A descriptor that is readable from a wake on up to the next wait; and, where the system can, once
+   `deadline` has passed. MTASK_OK, MTASK_SYSTEM. */
+static mtask_status mtask__os_poller_fd(mtask__poller *poller, int *fd);
+static void mtask__os_poller_alarm(mtask__poller *poller, int64_t deadline);
+
+/* Writes all of it. MTASK_OK, MTASK_SYSTEM. */
+static mtask_status mtask__os_write(int fd, const char *text, size_t size);
+
+/* Watches the word on which a parked task waits, and which other processes may wake, until the
+   release. MTASK_OK, MTASK_UNSUPPORTED, MTASK_NOMEM, MTASK_SYSTEM. */
+typedef struct mtask__vigil {
+    struct mtask__vigil *next;
+    struct mtask__vigil *prev;
+    mtask__waiter *waiter;
+    bool over; /* it was told */
+} mtask__vigil;
+
+static mtask_status mtask__os_vigil_begin(mtask__vigil *vigil, mtask__waiter *waiter);
+static void mtask__os_vigil_end(mtask__vigil *vigil);
+
+/* ---- >>loop-state ---- */
+
+/* A task of a loop: a strand. It lies at the top of its stack. What is not said to be otherwise is
+   used by the loop's thread alone. */
+typedef struct mtask__strand {
+    mtask__context context;
+    struct mtask__strand *next; /* in the queue of those that are ready */
+    mtask_loop *loop;
+    mtask_coro *coro;       /* the coroutine in which it waits */
+    mtask__waiter *waiter;  /* by which it waits; NULL: it does not */
+    mtask_status ended;     /* how its wait ended, if nobody woke it */
+    uint32_t timer;         /* its place in the timers, plus one; 0: none */
+    int64_t deadline;       /* of its wait, as its caller said */
+    int64_t since;          /* when it began to wait */
+    bool begun;             /* its function has been called */
+    bool canceled;          /* every wait ends at once, from now on */
+    unsigned shields;       /* more than 0: waits do not end because of that */
+    unsigned blocks;        /* mtask_nopark_begin */
+    mtask_limit *limit;     /* the innermost one */
+    int64_t until;          /* the earliest deadline of its limits that have not been reached */
+    mtask__parker parker;   /* by which it is woken */
+    mtask_loop_call call;   /* ... from other threads, or started */
+    mtask_loop_call cancel; /* cancelled from other threads */
+    mtask_fn fn;
+    void *arg;
+    const char *name;
+    const char *site;
+    mtask__stack *stack;
+    struct mtask__result *result; /* its future; NULL: nobody asks */
+    mtask_outcome *outcome;       /* what else receives its outcome, or NULL */
+    mtask_taskgroup *group;
+    struct mtask__strand *group_next;
+    struct mtask__strand *group_prev;
+    struct mtask__strand *loop_next; /* in the list of all tasks of the loop */
+    struct mtask__strand *loop_prev;
+    struct mtask__coro_value *values; /* of mtask_coro_local */
+    mtask__task task;
+} mtask__strand;
+
+/* The future of a task. It may outlive the task, and the loop. */
+typedef struct mtask__result {
+    mtask_future future;
+    mtask__strand *strand; /* NULL: it has ended; MTASK__CLAIMED: somebody is about to cancel it */
+    mtask_word nonce;      /* of the process to which it belongs */
+} mtask__result;
+
+#  define MTASK__CLAIMED ((mtask__strand *)(uintptr_t)1)
+
+/* What will happen at a time; and which strand's timer is where. */
+typedef struct mtask__alarm {
+    int64_t deadline;
+    uint32_t serial; /* equal deadlines: in the order of arrival */
+    uint32_t slot;
+} mtask__alarm;
+
+typedef struct mtask__slot {
+    mtask__strand *strand; /* NULL: free */
+    uint32_t place;        /* in the heap; of a free one: the next free slot */
+} mtask__slot;
+
+/* A heap of four children to each, earliest first. */
+typedef struct mtask__alarms {
+    mtask__alarm *heap;
+    mtask__slot *slots;
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t free; /* the first free slot, plus one */
+    uint32_t used; /* slots that were ever used */
+    uint32_t serial;
+} mtask__alarms;
+
+#  define MTASK__LOOP_BUDGET 61 /* switches between two looks at what comes from outside */
+
+struct mtask_loop {
+    mtask__context context; /* where it goes on when no task can */
+    mtask__strand *first;   /* those that are ready */
+    mtask__strand *last;
+    mtask__strand *running;
+    mtask__strand *main; /* whose end is the end of mtask_loop_run; NULL: it has ended, or none */
+    mtask__strand *dead; /* has ended, and stood on its stack until now */
+    unsigned budget;
+    bool inside;     /* mtask_loop_step is at work: what is ready is found without a wake */
+    bool ending;     /* no task may be started any more */
+    bool deadlocked; /* found */
+    bool hosted;     /* somebody polls its descriptor */
+    int64_t now;     /* the time of the last look */
+    size_t count;    /* tasks that have not ended */
+    size_t outside;  /* how many of them wait for other processes */
+    mtask__strand *oldest;
+    mtask__strand *youngest;
+    mtask__alarms alarms;
+    mtask__task task; /* what the loop itself is: it must not wait */
+    mtask__parker parker;
+    mtask__poller poller;
+    mtask_loop_desc desc;
+    char name[MTASK_NAME_SIZE];
+    char text[MTASK_TEXT_SIZE]; /* of a dead-lock */
+    mtask_word nonce;           /* of the process to which it belongs */
+    /* Other threads use these, on lines of their own. */
+    mtask_loop_call *inbox __attribute__((aligned(64))); /* last come, first */
+    mtask_word asleep; /* 1: whoever puts something into the inbox must wake it */
+    mtask_word pins;   /* how many are about to post a wake */
+};
+
+static bool mtask__loop_is_here(const mtask_loop *loop) {
+    return loop->nonce == mtask__nonce();
+}
+
+static mtask__strand *mtask__strand_here(void) {
+    const mtask_loop *loop = mtask__coro_me()->loop;
+    return loop != NULL ? loop->running : NULL;
+}
+
 static const mtask__stack *mtask__stack_here(void) {
+    const mtask_coro *coro = mtask__coro_get();
+    const mtask__strand *strand = mtask__strand_here();
+    if (coro != NULL)
+        return coro->stack;
+    return strand != NULL ? strand->stack : NULL;
+}
+
+/* ---- >>timers: the heap ---- */
+
+static bool mtask__alarm_before(const mtask__alarm *a, const mtask__alarm *b) {
+    return a->deadline < b->deadline ||
+           (a->deadline == b->deadline && (int32_t)(a->serial - b->serial) < 0);
+}
+
+static void mtask__alarm_put(mtask__alarms *alarms, uint32_t place, mtask__alarm alarm) {
+    alarms->heap[place] = alarm;
+    alarms->slots[alarm.slot].place = place;
+}
+
+static void mtask__alarm_up(mtask__alarms *alarms, uint32_t place, mtask__alarm alarm) {
+    while (place > 0) {
+        uint32_t parent = (place - 1) / 4;
+        if (!mtask__alarm_before(&alarm, &alarms->heap[parent]))
+            break;
+        mtask__alarm_put(alarms, place, alarms->heap[parent]);
+        place = parent;
+    }
+    mtask__alarm_put(alarms, place, alarm);
+}
+
+static void mtask__alarm_down(mtask__alarms *alarms, uint32_t place, mtask__alarm alarm) {
+    for (;;) {
+        uint32_t child = 4 * place + 1;
+        uint32_t end = alarms->count - child < 4 ? alarms->count : child + 4;
+        uint32_t least = child;
+        if (child >= alarms->count)
+            break;
+        for (uint32_t i = child + 1; i < end; i++)
+            if (mtask__alarm_before(&alarms->heap[i], &alarms->heap[least]))
+                least = i;
+        if (!mtask__alarm_before(&alarms->heap[least], &alarm))
+            break;
+        mtask__alarm_put(alarms, place, alarms->heap[least]);
+        place = least;
+    }
+    mtask__alarm_put(alarms, place, alarm);
+}
+
+/* Makes room for one more. */
+static bool mtask__alarms_grow(mtask__alarms *alarms) {
+    uint32_t capacity = alarms->capacity < 32 ? 32 : 2 * alarms->capacity;
+    void *heap;
+    void *slots;
+    if (alarms->capacity > UINT32_MAX / 8)
+        return false; /* so that four times a place does not overflow */
+    heap = MTASK_REALLOC(alarms->heap, capacity * sizeof *alarms->heap);
+    if (heap == NULL)
+        return false;
+    alarms->heap = (mtask__alarm *)heap;
+    slots = MTASK_REALLOC(alarms->slots, capacity * sizeof *alarms->slots);
+    if (slots == NULL)
+        return false;
+    alarms->slots = (mtask__slot *)slots;
+    alarms->capacity = capacity;
+    return true;
+}
+
+/* Has the strand's wait looked at, at `deadline`. False: no memory. */
+static bool mtask__alarm_set(mtask__alarms *alarms, mtask__strand *strand, int64_t deadline) {
+    mtask__alarm alarm;
+    if (alarms->count == alarms->capacity && !mtask__alarms_grow(alarms))
+        return false;
+    if (alarms->free != 0) {
+        alarm.slot = alarms->free - 1;
+        alarms->free = alarms->slots[alarm.slot].place;
+    } else {
+        alarm.slot = alarms->used++;
+    }
+    alarm.deadline = deadline;
+    alarm.serial = alarms->serial++;
+    alarms->slots[alarm.slot].strand = strand;
+    strand->timer = alarm.slot + 1;
+    mtask__alarm_up(alarms, alarms->count++, alarm);
+    return true;
+}
+
+static void mtask__alarm_clear(mtask__alarms *alarms, mtask__strand *strand) {
+    uint32_t slot = strand->timer - 1;
+    uint32_t place;
+    mtask__alarm last;
+    if (strand->timer == 0)
+        return;
+    strand->timer = 0;
+    place = alarms->slots[slot].place;
+    alarms->slots[slot].strand = NULL;
+    alarms->slots[slot].place = alarms->free;
+    alarms->free = slot + 1;
+    last = alarms->heap[--alarms->count];
+    if (place == alarms->count)
+        return;
+    if (place > 0 && mtask__alarm_before(&last, &alarms->heap[(place - 1) / 4]))
+        mtask__alarm_up(alarms, place, last);
+    else
+        mtask__alarm_down(alarms, place, last);
+}
+
+static int64_t mtask__alarms_next(const mtask__alarms *alarms) {
+    return alarms->count > 0 ? alarms->heap[0].deadline : MTASK_FOREVER;
+}
+
+/* ---- >>run: who runs next ---- */
+
+static void mtask__loop_queue(mtask_loop *loop, mtask__strand *strand) {
+    strand->next = NULL;
+    if (loop->first != NULL)
+        loop->last->next = strand;
+    else
+        loop->first = strand;
+    loop->last = strand;
+}
+
+static mtask__strand *mtask__loop_pop(mtask_loop *loop) {
+    mtask__strand *strand = loop->first;
+    loop->first = strand->next;
+    return strand;
+}
+
+/* Whether the caller is the loop's thread, in the midst of running it. */
+static bool mtask__loop_is_inside(const mtask_loop *loop) {
+    return mtask__coro_me()->loop == loop && loop->inside;
+}
+
+/* Puts a call into the inbox. Why the loop does not sleep on it: the loop says that it is asleep and
+   then looks at the inbox; here the call is in the inbox before one looks whether it is asleep. Both
+   sides do that with a full fence between, so at least one sees what the other did. After the call
+   is in, nothing of it is touched: it may have been made already. */
+static void mtask__loop_send(mtask_loop *loop, mtask_loop_call *call) {
+    mtask_loop_call *head = mtask__load(&loop->inbox, RELAXED); /* a guess that the CAS confirms */
+    do
+        call->next = head;
+    while (!mtask__cas(&loop->inbox, &head, call, SEQ_CST)); /* release: pairs with loop_drain */
+    if (mtask__fence_load(&loop->asleep) != 0 && mtask__exchange(&loop->asleep, 0, SEQ_CST) != 0)
+        mtask__os_poller_wake(&loop->poller);
+}
+
+/* Has a strand run when its turn comes; from any thread. */
+static void mtask__strand_ready(mtask__strand *strand) {
+    if (mtask__loop_is_inside(strand->loop))
+        mtask__loop_queue(strand->loop, strand);
+    else
+        mtask__loop_send(strand->loop, &strand->call);
+}
+
+/* What the loop does with that, when it comes from another thread. */
+static void mtask__strand_arrive(void *arg) {
+    mtask__strand *strand = (mtask__strand *)arg;
+    mtask__loop_queue(strand->loop, strand);
+}
+
+/* From now on this strand runs (NULL: the loop itself). */
+static void mtask__loop_enter(mtask_loop *loop, mtask__strand *strand) {
+    loop->running = strand;
+    (void)mtask__task_switch(strand != NULL ? &strand->task : &loop->task);
+    mtask__coro_set(strand != NULL ? strand->coro : NULL);
+}
+
+/* Whom the calling strand hands the thread to: the next that is ready, straight away, or the loop. */
+static mtask__context *mtask__loop_next_context(mtask_loop *loop) {
+    mtask__strand *next = NULL;
+    if (loop->first != NULL && loop->budget > 0) {
+        loop->budget--;
+        next = mtask__loop_pop(loop);
+    }
+    mtask__loop_enter(loop, next);
+    return next != NULL ? &next->context : &loop->context;
+}
+
+/* Lets others run until somebody makes the strand run. */
+static void mtask__strand_switch(mtask__strand *self) {
+    int saved = errno;
+    mtask__context *next;
+    self->coro = mtask__coro_get();
+    next = mtask__loop_next_context(self->loop);
+    if (next != &self->context)
+        (void)mtask__context_switch(&self->context, next, NULL);
+    errno = saved;
+}
+
+/* Lets `next` run at once, which nobody has queued; the caller goes on before all others. */
+static void mtask__strand_switch_to(mtask__strand *self, mtask__strand *next) {
+    mtask_loop *loop = self->loop;
+    int saved = errno;
+    self->coro = mtask__coro_get();
+    self->next = loop->first;
+    if (loop->first == NULL)
+        loop->last = self;
+    loop->first = self;
+    mtask__loop_enter(loop, next);
+    (void)mtask__context_switch(&self->context, &next->context, NULL);
+    errno = saved;
+}
+
+static void mtask__strand_yield(mtask__strand *self) {
+    mtask__loop_queue(self->loop, self);
+    mtask__strand_switch(self);
+}
+
+/* Makes all calls that came from outside, in the order in which they came. */
+static void mtask__loop_drain(mtask_loop *loop) {
+    mtask_loop_call *call;
+    mtask_loop_call *calls = NULL;
+    mtask_loop_call *next;
+    if (mtask__load(&loop->inbox, RELAXED) == NULL)
+        return; /* relaxed: what it is about to miss has a wake coming */
+    call = mtask__exchange(&loop->inbox, NULL, ACQUIRE); /* pairs with loop_send */
+    for (; call != NULL; call = next) {
+        next = call->next;
+        call->next = calls;
+        calls = call;
+    }
+    for (; calls != NULL; calls = next) {
+        void (*fn)(void *arg) = calls->fn;
+        void *arg = calls->arg;
+        next = calls->next;
+        mtask__store(&calls->posted, 0, RELEASE); /* pairs with mtask_loop_post */
+        fn(arg);
+    }
+}
+
+static void mtask__strand_bury(mtask__strand *strand);
+
+/* Gives the stacks of those back that have ended. What was still on its way to them has come: they
+   end only when nobody can send more, and the inbox is drained in between. */
+static void mtask__loop_bury(mtask_loop *loop) {
+    mtask__strand *strand = loop->dead;
+    mtask__strand *next;
+    if (strand == NULL)
+        return;
+    mtask__loop_drain(loop);
+    loop->dead = NULL;
+    for (; strand != NULL; strand = next) {
+        next = strand->next;
+        mtask__strand_bury(strand);
+    }
+}
+
+/* ---- >>cancel ---- */
+
+static bool mtask__strand_may_cancel(const mtask__strand *strand, int flags) {
+    return strand->shields == 0 && (flags & MTASK__NOCANCEL) == 0;
+}
+
+/* Sees which limits have been reached. */
+static void mtask__strand_check_limits(mtask__strand *strand, int64_t now) {
+    strand->until = MTASK_FOREVER;
+    for (mtask_limit *limit = strand->limit; limit != NULL; limit = limit->outer) {
+        if (!limit->canceled && limit->deadline <= now)
+            limit->canceled = true;
+        if (!limit->canceled && limit->deadline < strand->until)
+            strand->until = limit->deadline;
+    }
+}
+
+/* Whether its waits are to end, and says so to the limits that are the reason. */
+static bool mtask__strand_is_canceled(mtask__strand *strand, int64_t now) {
+    bool canceled = strand->canceled;
+    if (strand->limit == NULL)
+        return canceled;
+    if (strand->until <= now)
+        mtask__strand_check_limits(strand, now);
+    for (mtask_limit *limit = strand->limit; limit != NULL; limit = limit->outer) {
+        if (limit->canceled)
+            canceled = limit->told = true;
+    }
+    return canceled;
+}
+
+/* Ends the wait of a parked strand, unless somebody has woken it already: then that is how it
+   ends. */
+static bool mtask__strand_interrupt(mtask__strand *strand, mtask_status status) {
+    if (strand->waiter == NULL || strand->ended != MTASK_OK || !mtask__unpark(strand->waiter))
+        return false;
+    strand->ended = status;
+    mtask__strand_ready(strand);
+    return true;
+}
+
+/* Tells a strand that may be waiting that there is a reason not to. On the loop's thread. */
+static void mtask__strand_nudge(mtask__strand *strand) {
+    if (strand->waiter == NULL || !mtask__strand_may_cancel(strand, strand->waiter->flags))
+        return;
+    if (mtask__strand_interrupt(strand, MTASK_CANCELED))
+        (void)mtask__strand_is_canceled(strand, 0);
+}
+
+static void mtask__strand_cancel(mtask__strand *strand) {
+    strand->canceled = true;
+    mtask__strand_nudge(strand);
+}
+
+static void mtask__strand_cancel_call(void *arg) {
+    mtask__strand_cancel((mtask__strand *)arg);
+}
+
+/* ---- >>wait-hook: how a strand waits ---- */
+
+/* A strand's time is up: its wait's, or a limit's. */
+static void mtask__strand_expire(mtask__strand *strand, int64_t now) {
+    mtask_status status = strand->deadline <= now ? MTASK_TIMEOUT : MTASK_CANCELED;
+    if (mtask__strand_interrupt(strand, status) && status == MTASK_CANCELED)
+        (void)mtask__strand_is_canceled(strand, now);
+}
+
+/* The wait must end now, if nobody has ended it: lets the others run once, and says why. */
+static mtask_status mtask__strand_leave(mtask__strand *self, mtask__waiter *waiter,
+                                        mtask_status status) {
+    if (mtask__unpark(waiter)) {
+        mtask__strand_yield(self);
+        return status;
+    }
+    mtask__strand_switch(self); /* somebody has it, and is about to post it */
+    return MTASK_OK;
+}
+
+/* Waits, watched by the helper that hears what other processes do. */
+static mtask_status mtask__strand_wait_outside(mtask__strand *self, mtask__waiter *waiter) {
+    mtask__vigil vigil;
+    mtask_status status = mtask__os_vigil_begin(&vigil, waiter);
+    if (status != MTASK_OK)
+        return mtask__strand_leave(self, waiter, status);
+    self->loop->outside++;
+    mtask__strand_switch(self);
+    self->loop->outside--;
+    mtask__os_vigil_end(&vigil);
+    return self->ended;
+}
+
+static mtask_status mtask__strand_park(mtask__parker *parker, mtask__waiter *waiter,
+                                       int64_t deadline) {
+    mtask__strand *self = mtask__strand_here();
+    mtask_loop *loop = self->loop;
+    bool may_cancel = mtask__strand_may_cancel(self, waiter->flags);
+    int64_t now = self->limit != NULL ? mtask_now() : 0;
+    int64_t end = deadline;
+    mtask_status status;
+    (void)parker;
+    if (may_cancel && mtask__strand_is_canceled(self, now))
+        return mtask__strand_leave(self, waiter, MTASK_CANCELED);
+    if (may_cancel && self->limit != NULL && self->until < end)
+        end = self->until;
+    if (end <= 0)
+        return mtask__strand_leave(self, waiter, MTASK_TIMEOUT);
+    if (end != MTASK_FOREVER && !mtask__alarm_set(&loop->alarms, self, end))
+        return mtask__strand_leave(self, waiter, MTASK_NOMEM);
+    self->waiter = waiter;
+    self->ended = MTASK_OK;
+    self->deadline = deadline;
+    self->since = loop->now;
+    if ((waiter->flags & MTASK_SHARED) != 0) {
+        status = mtask__strand_wait_outside(self, waiter);
+    } else {
+        mtask__strand_switch(self);
+        status = self->ended;
+    }
+    self->waiter = NULL;
+    mtask__alarm_clear(&loop->alarms, self);
+    return status;
+}
+
+static mtask__strand *mtask__strand_of(mtask__parker *parker) {
+    return (mtask__strand *)(void *)((char *)parker - offsetof(mtask__strand, parker));
+}
+
+/* A bucket is locked: the loop's own thread cannot end it meanwhile, so it needs no pin. */
+static void mtask__strand_pin(mtask__parker *parker) {
+    mtask_loop *loop = mtask__strand_of(parker)->loop;
+    if (!mtask__loop_is_inside(loop))
+        mtask__add(&loop->pins, 1, RELAXED); /* ordered by the lock of the bucket */
+}
+
+static void mtask__strand_post(mtask__parker *parker, mtask__waiter *waiter) {
+    mtask__strand *strand = mtask__strand_of(parker);
+    mtask_loop *loop = strand->loop;
+    (void)waiter;
+    if (mtask__loop_is_inside(loop)) {
+        mtask__loop_queue(loop, strand);
+    } else {
+        mtask__loop_send(loop, &strand->call);
+        mtask__sub(&loop->pins, 1, RELEASE); /* pairs with mtask__loop_free */
+    }
+}
+
+/* ---- >>task-end: how a strand begins and ends ---- */
+
+static void mtask__result_free(mtask_future *future) {
+    MTASK_FREE(future); /* it comes first in its block */
+}
+
+/* Asks the strand whose future this is to end, from any thread. While it is claimed it does not
+   end. */
+static mtask_status mtask__result_cancel_running(mtask__result *result) {
+    mtask__strand *strand = mtask__load(&result->strand, RELAXED);
+    unsigned turn = 0;
+    for (;;) {
+        if (strand == NULL)
+            return MTASK_INVALID;
+        if (strand == MTASK__CLAIMED)
+            mtask__backoff(&turn);
+        else if (mtask__cas(&result->strand, &strand, MTASK__CLAIMED, ACQUIRE))
+            break; /* acquire: pairs with the release that published it */
+        if (strand == MTASK__CLAIMED)
+            strand = mtask__load(&result->strand, RELAXED);
+    }
+    if (mtask__loop_is_inside(strand->loop))
+        mtask__strand_cancel(strand);
+    else
+        (void)mtask_loop_post(strand->loop, &strand->cancel);
+    mtask__store(&result->strand, strand, RELEASE); /* pairs with mtask__result_part */
+    return MTASK_OK;
+}
+
+static mtask_status mtask__result_cancel(mtask_future *future) {
+    mtask__result *result = (mtask__result *)(void *)future;
+    mtask_status status = mtask__future_cancel(future);
+    if (status != MTASK_INVALID || result->nonce != mtask__nonce() || mtask_future_done(future))
+        return status;
+    return mtask__result_cancel_running(result);
+}
+
+static bool mtask__result_is_lost(const mtask_future *future) {
+    return ((const mtask__result *)(const void *)future)->nonce != mtask__nonce();
+}
+
+static const mtask__future_kind mtask__result_kind = {mtask__result_free, mtask__result_cancel,
+                                                      mtask__result_is_lost, NULL};
+
+/* The strand ends: from now on nobody reaches it by its future. */
+static void mtask__result_part(mtask__strand *self) {
+    mtask__strand *expected = self;
+    unsigned turn = 0;
+    while (!mtask__cas(&self->result->strand, &expected, (mtask__strand *)NULL, ACQ_REL)) {
+        expected = self; /* acquire: pairs with the store in result_cancel_running */
+        mtask__pause();
+        if (++turn % 64 == 0)
+            mtask__yield();
+    }
+}
+
+static void mtask__values_destroy(mtask__strand *self);
+static void mtask__taskgroup_child_ended(mtask__strand *self, const mtask_outcome *outcome);
+
+static bool mtask__strand_has_listener(const mtask__strand *self) {
+    return self->result != NULL || self->outcome != NULL || self->group != NULL;
+}
+
+/* Calls the function, unless it was cancelled before; *outcome says how it ended. */
+static void mtask__strand_call(mtask__strand *self, mtask_outcome *outcome) {
+    void *value;
+    bool canceled = self->canceled;
+    if (self->result != NULL && !canceled)
+        canceled = mtask_future_begin(&self->result->future) != MTASK_OK;
+    outcome->status = MTASK_CANCELED;
+    outcome->value = NULL;
+    outcome->text[0] = '\0';
+    if (canceled)
+        return;
+    self->begun = true;
+    value = self->fn(self->arg);
+    if (value != MTASK__FAILURE) {
+        outcome->status = MTASK_OK;
+        outcome->value = value;
+    } else {
+        (void)mtask_failure(outcome);
+    }
+}
+
+/* Tells all who want to know. */
+static void mtask__strand_tell(mtask__strand *self, const mtask_outcome *outcome) {
+    if (self->outcome != NULL)
+        *self->outcome = *outcome;
+    if (self->result != NULL) {
+        mtask__result_part(self);
+        if (!self->begun)
+            (void)mtask__future_cancel(&self->result->future);
+        else
+            (void)mtask__future_finish(&self->result->future, outcome->status, outcome->value,
+                                       outcome->text);
+        mtask_future_release(&self->result->future);
+    }
+    if (self->group != NULL)
+        mtask__taskgroup_child_ended(self, outcome);
+}
+
+static void mtask__loop_unlist(mtask_loop *loop, mtask__strand *strand) {
+    if (strand->loop_prev != NULL)
+        strand->loop_prev->loop_next = strand->loop_next;
+    else
+        loop->oldest = strand->loop_next;
+    if (strand->loop_next != NULL)
+        strand->loop_next->loop_prev = strand->loop_prev;
+    else
+        loop->youngest = strand->loop_prev;
+    loop->count--;
+}
+
+static void mtask__loop_list(mtask_loop *loop, mtask__strand *strand) {
+    strand->loop_next = NULL;
+    strand->loop_prev = loop->youngest;
+    if (loop->youngest != NULL)
+        loop->youngest->loop_next = strand;
+    else
+        loop->oldest = strand;
+    loop->youngest = strand;
+    loop->count++;
+}
+
+/* Gives back what a strand had that does not stand on its stack any more. */
+static void mtask__strand_bury(mtask__strand *strand) {
+    mtask__context_close(&strand->context, strand->stack);
+    if (MTASK_CORO_CENSUS)
+        mtask__census_note(strand->stack, strand->site, strand->name);
+    mtask__stack_give(strand->stack);
+}
+
+/* Whether nothing but the stack is left to give back, and the thread keeps that for itself. Then
+   nobody has to do it once the strand has left. */
+static bool mtask__strand_is_gone(const mtask__strand *self) {
+    return !MTASK__CORO_WATCHED && !MTASK_CORO_CENSUS &&
+           mtask__load(&self->cancel.posted, RELAXED) == 0 && /* ordered by result_part */
+           mtask__stack_keep(self->stack);
+}
+
+/* Where the thread goes on, now that the strand has ended. */
+static mtask__context *mtask__strand_exit(mtask__strand *self) {
+    mtask_loop *loop = self->loop;
+    if (!mtask__loop_is_here(loop)) { /* a child of fork, where the loop is none any more */
+        mtask__coro_set(NULL);
+        return &loop->context;
+    }
+    mtask__loop_unlist(loop, self);
+    if (!mtask__strand_is_gone(self)) {
+        self->next = loop->dead;
+        loop->dead = self;
+        loop->budget = 0;
+    }
+    if (loop->main == self)
+        loop->main = NULL;
+    if (loop->main == NULL || loop->count == 0)
+        loop->budget = 0;
+    return mtask__loop_next_context(loop);
+}
+
+static void mtask__strand_run(mtask__strand *self) {
+    mtask_outcome outcome;
+    mtask__strand_call(self, &outcome);
+    if (!mtask__loop_is_here(self->loop))
+        return;
+    if (self->values != NULL)
+        mtask__values_destroy(self);
+    if (mtask__strand_has_listener(self))
+        mtask__strand_tell(self, &outcome);
+}
+
+static void mtask__strand_entry(mtask__context *from, mtask__context *to, void *note) {
+    mtask__strand *self = (mtask__strand *)(void *)to;
+    MTASK__OUTERMOST();
+    (void)from, (void)note;
+    mtask__context_arrive();
+    mtask__strand_run(self);
+    mtask__context_leave(&self->context, mtask__strand_exit(self), NULL);
+    __builtin_trap(); /* nobody runs what has ended */
+}
+
+/* ---- >>loop ---- */
+
+static const mtask__parker mtask__strand_parker = {mtask__strand_park, mtask__strand_pin,
+                                                   mtask__strand_post};
+
+/* What the loop does with a strand that another thread has started. */
+static void mtask__strand_adopt(void *arg) {
+    mtask__strand *strand = (mtask__strand *)arg;
+    strand->call.fn = mtask__strand_arrive;
+    strand->canceled = strand->loop->ending;
+    mtask__loop_list(strand->loop, strand);
+    mtask__loop_queue(strand->loop, strand);
+}
+
+/* The future of a strand: one reference for it, one for the caller. */
+static mtask_status mtask__result_create(mtask__strand *strand) {
+    mtask__result *result = (mtask__result *)MTASK_MALLOC(sizeof *result);
+    if (result == NULL)
+        return MTASK_NOMEM;
+    mtask__future_init(&result->future, 2);
+    result->future.kind = &mtask__result_kind;
+    result->nonce = strand->loop->nonce;
+    mtask__store(&result->strand, strand, RELEASE); /* pairs with mtask__result_cancel_running */
+    strand->result = result;
+    return MTASK_OK;
+}
+
+static void mtask__strand_init(mtask__strand *strand, mtask__stack *stack,
+                               const mtask_go_desc *desc, mtask_loop *loop) {
+    memset(strand, 0, offsetof(mtask__strand, task));
+    strand->stack = stack;
+    strand->loop = loop;
+    strand->fn = desc->fn;
+    strand->arg = desc->arg;
+    strand->name = desc->name != NULL ? desc->name : "";
+    strand->site = desc->site;
+    strand->until = MTASK_FOREVER;
+    strand->parker = mtask__strand_parker;
+    strand->call.fn = mtask__strand_arrive;
+    strand->call.arg = strand;
+    strand->cancel.fn = mtask__strand_cancel_call;
+    strand->cancel.arg = strand;
+    strand->since = loop->now;
+    strand->task.parker = &strand->parker;
+    strand->task.host = NULL;
+    mtask__task_renew(&strand->task);
+    mtask__stack_arm(stack);
+    mtask__context_prepare(&strand->context, strand, mtask__strand_entry);
+    mtask__context_open(&strand->context, stack);
+}
+
+static mtask_status mtask__strand_create(mtask_loop *loop, const mtask_go_desc *desc,
+                                         mtask__strand **made) {
+    size_t size = desc->stack_size != 0 ? desc->stack_size : loop->desc.stack_size;
+    mtask__stack *stack;
+    mtask_status status = mtask__context_check();
+    if (status == MTASK_OK)
+        status = size < MTASK_CORO_STACK_MIN ? MTASK_INVALID : mtask__stack_take(size, &stack);
+    if (status != MTASK_OK)
+        return status;
+    *made = (mtask__strand *)mtask__stack_place(stack, sizeof **made);
+    mtask__strand_init(*made, stack, desc, loop);
+    if (desc->future != NULL && (status = mtask__result_create(*made)) != MTASK_OK)
+        mtask__strand_bury(*made);
+    else if (desc->future != NULL)
+        *desc->future = &(*made)->result->future;
+    return status;
+}
+
+/* Has the loop run a new strand. */
+static void mtask__strand_start(mtask__strand *strand, bool now) {
+    mtask_loop *loop = strand->loop;
+    if (mtask__coro_me()->loop != loop) {
+        strand->call.fn = mtask__strand_adopt;
+        mtask__loop_send(loop, &strand->call);
+        return;
+    }
+    mtask__loop_list(loop, strand);
+    if (now && loop->inside && loop->running != NULL)
+        mtask__strand_switch_to(loop->running, strand);
+    else
+        mtask__strand_ready(strand);
+}
+
+/* Which loop is meant, and whether it takes tasks. */
+static mtask_status mtask__loop_find(mtask_loop **loop) {
+    mtask__coro_thread *own = mtask__coro_me();
+    if (*loop == NULL)
+        *loop = own->loop;
+    if (*loop == NULL)
+        return own->orphaned ? MTASK_BROKEN : MTASK_INVALID;
+    if (!mtask__loop_is_here(*loop))
+        return MTASK_BROKEN;
+    return own->loop == *loop && (*loop)->ending ? MTASK_CLOSED : MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_go_ex(const mtask_go_desc *desc) {
+    mtask_loop *loop = desc->loop;
+    mtask__strand *strand;
+    mtask_status status = desc->fn == NULL ? MTASK_INVALID : mtask__loop_find(&loop);
+    if (desc->future != NULL)
+        *desc->future = NULL;
+    if (status == MTASK_OK)
+        status = mtask__strand_create(loop, desc, &strand);
+    if (status == MTASK_OK)
+        mtask__strand_start(strand, desc->now);
+    return status;
+}
+
+static mtask_status mtask__go(mtask_loop *loop, mtask_fn fn, void *arg, mtask_future **future,
+                              const char *site) {
+    mtask_go_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.loop = loop;
+    desc.fn = fn;
+    desc.arg = arg;
+    desc.future = future;
+    desc.site = site;
+    return mtask_go_ex(&desc);
+}
+
+#  if MTASK_CORO_CENSUS
+#   undef mtask_go
+
+MTASK_API mtask_status mtask__go_at(mtask_fn fn, void *arg, mtask_future **future,
+                                    const char *site) {
+    return mtask__go(NULL, fn, arg, future, site);
+}
+#  endif
+
+MTASK_API mtask_status mtask_go(mtask_fn fn, void *arg, mtask_future **future) {
+    return mtask__go(NULL, fn, arg, future, NULL);
+}
+
+MTASK_API mtask_status mtask_loop_go(mtask_loop *loop, mtask_fn fn, void *arg,
+                                     mtask_future **future) {
+    return mtask__go(loop, fn, arg, future, NULL);
+}
+
+MTASK_API mtask_status mtask_yield(void) {
+    mtask__strand *self = mtask__strand_here();
+    if (self == NULL) {
+        mtask__yield();
+        return MTASK_OK;
+    }
+    mtask__strand_yield(self);
+    return mtask_canceled() ? MTASK_CANCELED : MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_loop_post(mtask_loop *loop, mtask_loop_call *call) {
+    if (call->fn == NULL)
+        return MTASK_INVALID;
+    if (mtask__exchange(&call->posted, 1, ACQ_REL) == 0) /* pairs with mtask__loop_drain */
+        mtask__loop_send(loop, call);
+    return MTASK_OK;
+}
+
+MTASK_API mtask_loop *mtask_loop_current(void) {
+    return mtask__coro_me()->loop;
+}
+
+/* ---- >>host ---- */
+
+static void mtask__loop_name(mtask_loop *loop, const char *name) {
+    static mtask_word loops; /* named so far */
+    if (name != NULL)
+        (void)snprintf(loop->name, sizeof loop->name, "%s", name);
+    else
+        (void)snprintf(loop->name, sizeof loop->name, "Loop-%u",
+                       (unsigned)mtask__add(&loops, 1, RELAXED) + 1); /* only the count matters */
+    loop->desc.name = loop->name;
+}
+
+/* Loops have lines of the cache of their own, for what other threads write. */
+static mtask_loop *mtask__loop_alloc(void) {
+    char *memory = (char *)MTASK_MALLOC(sizeof(mtask_loop) + sizeof(void *) + 63);
+    uintptr_t at = ((uintptr_t)memory + sizeof(void *) + 63) / 64 * 64;
+    if (memory == NULL)
+        return NULL;
+    memset((void *)at, 0, sizeof(mtask_loop));
+    ((void **)at)[-1] = memory;
+    return (mtask_loop *)at;
+}
+
+static void mtask__loop_dispose(mtask_loop *loop) {
+    MTASK_FREE(loop->alarms.heap);
+    MTASK_FREE(loop->alarms.slots);
+    MTASK_FREE(((void **)(void *)loop)[-1]);
+}
+
+MTASK_API mtask_status mtask_loop_create(mtask_loop **loop, const mtask_loop_desc *desc) {
+    mtask__coro_thread *own = mtask__coro_me();
+    mtask_status status;
+    mtask_loop *made;
+    *loop = NULL;
+    if (own->loop != NULL)
+        return MTASK_INVALID;
+    mtask__coros_init();
+    made = mtask__loop_alloc();
+    if (made == NULL)
+        return MTASK_NOMEM;
+    status = mtask__os_poller_open(&made->poller);
+    if (status != MTASK_OK) {
+        mtask__loop_dispose(made);
+        return status;
+    }
+    if (desc != NULL)
+        made->desc = *desc;
+    if (made->desc.stack_size == 0)
+        made->desc.stack_size = MTASK_CORO_STACK;
+    mtask__loop_name(made, made->desc.name);
+    made->nonce = mtask__nonce();
+    made->asleep = 1;
+    mtask__task_init(&made->task, &made->parker);
+    mtask__wake_known();
+    own->loop = made;
+    own->orphaned = false;
+    *loop = made;
+    return MTASK_OK;
+}
+
+/* Makes those ready whose time has come. */
+static void mtask__loop_tick(mtask_loop *loop) {
+    mtask__alarms *alarms = &loop->alarms;
+    if (alarms->count == 0)
+        return;
+    loop->now = mtask_now();
+    while (alarms->count > 0 && alarms->heap[0].deadline <= loop->now) {
+        mtask__strand *strand = alarms->slots[alarms->heap[0].slot].strand;
+        mtask__alarm_clear(alarms, strand);
+        mtask__strand_expire(strand, loop->now);
+    }
+}
+
+/* Runs those that are ready, for a while. */
+static void mtask__loop_round(mtask_loop *loop) {
+    mtask__strand *next;
+    if (loop->first == NULL)
+        return;
+    loop->budget = MTASK__LOOP_BUDGET;
+    next = mtask__loop_pop(loop);
+    mtask__loop_enter(loop, next);
+    (void)mtask__context_switch(&loop->context, &next->context, NULL);
+    if (mtask__loop_is_here(loop))
+        mtask__loop_bury(loop);
+}
+
+/* Sleeps until something comes. See mtask__loop_send. */
+static mtask_status mtask__loop_sleep(mtask_loop *loop, int64_t deadline) {
+    mtask_status status = MTASK_OK;
+    mtask__store(&loop->asleep, 1, SEQ_CST);
+    mtask__fence();
+    if (mtask__load(&loop->inbox, SEQ_CST) == NULL)
+        status = mtask__os_poller_wait(&loop->poller, deadline);
+    mtask__store(&loop->asleep, 0, RELAXED); /* who still sees 1 wakes it once in vain */
+    return status;
+}
+
+static void mtask__loop_break(mtask_loop *loop);
+
+/* Whether nothing will ever happen here again, though tasks are left. */
+static bool mtask__loop_is_stuck(const mtask_loop *loop) {
+    return loop->desc.no_external_wakers && loop->count > 0 && loop->outside == 0 &&
+           loop->alarms.count == 0 && mtask__load(&loop->inbox, RELAXED) == NULL;
+}
+
+/* Waits for something to do, if there is nothing. MTASK_TIMEOUT: there still is nothing. */
+static mtask_status mtask__loop_await(mtask_loop *loop, int64_t deadline) {
+    int64_t next;
+    mtask_status status;
+    if (loop->first != NULL || deadline == 0)
+        return loop->first != NULL ? MTASK_OK : MTASK_TIMEOUT;
+    if (deadline == MTASK_FOREVER && mtask__loop_is_stuck(loop)) {
+        mtask__loop_break(loop);
+        return MTASK_OK;
+    }
+    next = mtask__alarms_next(&loop->alarms);
+    status = mtask__loop_sleep(loop, next < deadline ? next : deadline);
+    if (status != MTASK_OK)
+        return status;
+    mtask__loop_drain(loop);
+    mtask__loop_tick(loop);
+    if (loop->first != NULL)
+        return MTASK_OK;
+    return deadline != MTASK_FOREVER && mtask_until(deadline) == 0 ? MTASK_TIMEOUT : MTASK_EMPTY;
+}
+
+/* One step, inside. MTASK_OK, MTASK_TIMEOUT, MTASK_SYSTEM. */
+static mtask_status mtask__loop_turn(mtask_loop *loop, int64_t deadline) {
+    mtask_status status;
+    mtask__loop_drain(loop);
+    mtask__loop_tick(loop);
+    if (loop->count == 0 && loop->first == NULL)
+        return MTASK_OK;
+    do
+        status = mtask__loop_await(loop, deadline);
+    while (status == MTASK_EMPTY);
+    if (status == MTASK_OK)
+        mtask__loop_round(loop);
+    return status;
+}
+
+/* The descriptor of a loop in a host's hands tells whether there is something to do. */
+static void mtask__loop_show(mtask_loop *loop) {
+    mtask__store(&loop->asleep, 1, SEQ_CST);
+    mtask__fence();
+    if (loop->first != NULL || mtask__load(&loop->inbox, SEQ_CST) != NULL)
+        mtask__os_poller_wake(&loop->poller);
+    if (loop->hosted)
+        mtask__os_poller_alarm(&loop->poller, mtask__alarms_next(&loop->alarms));
+}
+
+/* Steps, as the loop: until `main` has ended, or (NULL) once. In the child of a fork: not here. */
+static mtask_status mtask__loop_steps(mtask_loop *loop, int64_t deadline, bool once) {
+    mtask__task *last = mtask__task_switch(&loop->task);
     mtask_coro *coro = mtask__coro_get();
+    mtask_status status;
+    mtask__coro_set(NULL);
+    loop->inside = true;
+    mtask__store(&loop->asleep, 0, RELAXED); /* as in mtask__loop_sleep */
+    do
+        status = mtask__loop_turn(loop, deadline);
+    while (status == MTASK_OK && mtask__loop_is_here(loop) && !once && loop->main != NULL);
+    mtask__coro_set(coro);
+    if (!mtask__loop_is_here(loop))
+        return MTASK_BROKEN;
+    loop->inside = false;
+    (void)mtask__task_switch(last);
+    return status;
+}
+
+/* Whether the calling thread may run it now. */
+static mtask_status mtask__loop_may_step(const mtask_loop *loop) {
+    if (!mtask__loop_is_here(loop))
+        return MTASK_BROKEN;
+    return mtask__coro_me()->loop != loop || loop->inside ? MTASK_INVALID : MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_loop_step(mtask_loop *loop, int64_t timeout) {
+    int64_t deadline;
+    mtask_status status = mtask__loop_may_step(loop);
+    if (status == MTASK_OK)
+        status = mtask__deadline(timeout, &deadline);
+    if (status != MTASK_OK)
+        return status;
+    mtask__os_poller_clear(&loop->poller);
+    status = mtask__loop_steps(loop, deadline, true);
+    if (status == MTASK_BROKEN)
+        return status;
+    mtask__loop_show(loop);
+    if (loop->deadlocked) {
+        loop->deadlocked = false;
+        return MTASK_DEADLOCK;
+    }
+    return status == MTASK_OK && loop->count == 0 ? MTASK_DONE : status;
+}
+
+MTASK_API mtask_status mtask_loop_fd(mtask_loop *loop, int *fd) {
+    mtask_status status = mtask__os_poller_fd(&loop->poller, fd);
+    if (status == MTASK_OK) {
+        loop->hosted = true;
+        if (!loop->inside)
+            mtask__loop_show(loop);
+    }
+    return status;
+}
+
+MTASK_API int64_t mtask_loop_next(const mtask_loop *loop) {
+    if (loop->first != NULL || mtask__load(&loop->inbox, RELAXED) != NULL)
+        return 0;
+    return mtask__alarms_next(&loop->alarms);
+}
+
+MTASK_API size_t mtask_loop_pending(const mtask_loop *loop) {
+    return loop->count;
+}
+
+MTASK_API void mtask_loop_cancel(mtask_loop *loop) {
+    for (mtask__strand *strand = loop->oldest; strand != NULL; strand = strand->loop_next)
+        mtask__strand_cancel(strand);
+}
+
+/* Frees the loop once nobody is about to wake one of its tasks, which have ended. */
+static void mtask__loop_free(mtask_loop *loop) {
+    unsigned turn = 0;
+    while (mtask__load(&loop->pins, ACQUIRE) != 0) /* pairs with mtask__strand_post */
+        mtask__backoff(&turn);
+    mtask__coro_me()->loop = NULL;
+    mtask__os_poller_close(&loop->poller);
+    mtask__loop_dispose(loop);
+}
+
+/* Cancels what is left, and runs until it has ended. MTASK_OK, MTASK_DEADLOCK, MTASK_SYSTEM,
+   MTASK_BROKEN. */
+static mtask_status mtask__loop_finish(mtask_loop *loop) {
+    mtask_status status = MTASK_OK;
+    loop->ending = true;
+    mtask_loop_cancel(loop);
+    while ((status == MTASK_OK || status == MTASK_DEADLOCK) &&
+           (loop->count > 0 || mtask__load(&loop->inbox, ACQUIRE) != NULL))
+        status = mtask__loop_steps(loop, MTASK_FOREVER, true);
+    return status == MTASK_OK && loop->deadlocked ? MTASK_DEADLOCK : status;
+}
+
+MTASK_API mtask_status mtask_loop_destroy(mtask_loop *loop) {
+    mtask_status status;
+    if (loop == NULL)
+        return MTASK_OK;
+    status = mtask__loop_may_step(loop);
+    if (status != MTASK_OK)
+        return status;
+    loop->deadlocked = false;
+    status = mtask__loop_finish(loop);
+    if (status != MTASK_BROKEN)
+        mtask__loop_free(loop);
+    return status;
+}
+
+/* What mtask_loop_run says of fn's outcome, or instead of it. */
+static mtask_status mtask__loop_verdict(const mtask_loop *loop, mtask_status status,
+                                        mtask_outcome *outcome) {
+    if (status == MTASK_OK && !loop->deadlocked)
+        return outcome->status == MTASK_OK ? MTASK_OK : MTASK_FAILED;
+    if (loop->deadlocked)
+        status = MTASK_DEADLOCK;
+    outcome->status = status;
+    outcome->value = NULL;
+    memcpy(outcome->text, loop->deadlocked ? loop->text : "",
+           loop->deadlocked ? MTASK_TEXT_SIZE : 1);
+    return status;
+}
+
+/* Starts fn(arg) as the main task. */
+static mtask_status mtask__loop_begin(mtask_loop *loop, mtask_fn fn, void *arg,
+                                      mtask_outcome *outcome) {
+    mtask_go_desc desc;
+    mtask_status status;
+    memset(&desc, 0, sizeof desc);
+    desc.fn = fn;
+    desc.arg = arg;
+    desc.name = "main";
+    status = mtask__strand_create(loop, &desc, &loop->main);
+    if (status != MTASK_OK)
+        return status;
+    loop->main->outcome = outcome;
+    mtask__loop_list(loop, loop->main);
+    mtask__loop_queue(loop, loop->main);
+    return MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_loop_run_ex(mtask_fn fn, void *arg, mtask_outcome *outcome,
+                                         const mtask_loop_desc *desc) {
+    mtask_outcome own;
+    mtask_loop *loop;
+    mtask_status status = fn == NULL ? MTASK_INVALID : mtask_loop_create(&loop, desc);
+    memset(&own, 0, sizeof own);
+    if (status != MTASK_OK)
+        return status;
+    status = mtask__loop_begin(loop, fn, arg, &own);
+    if (status != MTASK_OK) {
+        mtask__loop_free(loop);
+        return status;
+    }
+    status = mtask__loop_steps(loop, MTASK_FOREVER, false);
+    if (status != MTASK_BROKEN)
+        status = mtask__loop_finish(loop);
+    if (status == MTASK_BROKEN)
+        return status;
+    status = mtask__loop_verdict(loop, status, &own);
+    mtask__loop_free(loop);
+    if (outcome != NULL)
+        *outcome = own;
+    return status;
+}
+
+MTASK_API mtask_status mtask_loop_run(mtask_fn fn, void *arg, mtask_outcome *outcome) {
+    return mtask_loop_run_ex(fn, arg, outcome, NULL);
+}
+
+/* ---- >>cancel ---- */
+
+MTASK_API bool mtask_canceled(void) {
+    mtask__strand *self = mtask__strand_here();
+    bool canceled;
+    if (self == NULL)
+        return false;
+    canceled = self->canceled;
+    if (self->limit != NULL)
+        mtask__strand_check_limits(self, mtask_now());
+    for (const mtask_limit *limit = self->limit; limit != NULL; limit = limit->outer)
+        canceled = canceled || limit->canceled;
+    return canceled;
+}
+
+MTASK_API void mtask_shield_begin(void) {
+    mtask__strand *self = mtask__strand_here();
+    if (self != NULL)
+        self->shields++;
+}
+
+MTASK_API void mtask_shield_end(void) {
+    mtask__strand *self = mtask__strand_here();
+    if (self != NULL && self->shields > 0)
+        self->shields--;
+}
+
+MTASK_API void mtask_nopark_begin(void) {
+    mtask__strand *self = mtask__strand_here();
+    if (self != NULL && self->blocks++ == 0)
+        self->task.parker = NULL;
+}
+
+MTASK_API void mtask_nopark_end(void) {
+    mtask__strand *self = mtask__strand_here();
+    if (self != NULL && self->blocks > 0 && --self->blocks == 0)
+        self->task.parker = &self->parker;
+}
+
+static void mtask__limit_push(mtask__strand *self, mtask_limit *limit, int64_t deadline) {
+    limit->outer = self->limit;
+    limit->deadline = deadline;
+    limit->canceled = limit->told = false;
+    limit->task = self;
+    self->limit = limit;
+    if (deadline < self->until)
+        self->until = deadline;
+}
+
+static void mtask__limit_pop(mtask__strand *self) {
+    self->limit = self->limit->outer;
+    mtask__strand_check_limits(self, 0);
+}
+
+MTASK_API mtask_status mtask_limit_begin(mtask_limit *limit, int64_t timeout) {
+    mtask__strand *self = mtask__strand_here();
+    int64_t deadline = mtask_deadline(timeout);
+    if (self == NULL || timeout < 0)
+        return MTASK_INVALID;
+    if (deadline < 0)
+        return MTASK_SYSTEM;
+    mtask__limit_push(self, limit, deadline);
+    return MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_limit_set(mtask_limit *limit, int64_t timeout) {
+    mtask__strand *self = mtask__strand_here();
+    int64_t deadline = mtask_deadline(timeout);
+    if (self == NULL || timeout < 0 || limit->task != self)
+        return MTASK_INVALID;
+    mtask__strand_check_limits(self, mtask_now());
+    if (limit->canceled)
+        return MTASK_INVALID;
+    if (deadline < 0)
+        return MTASK_SYSTEM;
+    limit->deadline = deadline;
+    mtask__strand_check_limits(self, 0);
+    return MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_limit_end(mtask_limit *limit) {
+    mtask__strand *self = mtask__strand_here();
+    if (self == NULL || self->limit != limit)
+        return MTASK_INVALID;
+    mtask__limit_pop(self);
+    limit->task = NULL;
+    return limit->told ? MTASK_TIMEOUT : MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_with_timeout(int64_t timeout, mtask_fn fn, void *arg,
+                                          mtask_outcome *outcome) {
+    mtask_limit limit;
+    mtask_status status = fn == NULL ? MTASK_INVALID : mtask_limit_begin(&limit, timeout);
+    mtask_status ended;
+    if (status != MTASK_OK)
+        return status;
+    status = mtask__run(fn, arg, outcome);
+    ended = mtask_limit_end(&limit);
+    return ended != MTASK_OK ? ended : status;
+}
+
+/* ---- >>taskgroup ---- */
+
+MTASK_API mtask_status mtask_taskgroup_begin(mtask_taskgroup *group) {
+    mtask__strand *self = mtask__strand_here();
+    if (self == NULL)
+        return MTASK_INVALID;
+    memset(group, 0, sizeof *group);
+    mtask__limit_push(self, &group->limit, MTASK_FOREVER);
+    return MTASK_OK;
+}
+
+MTASK_API void mtask_taskgroup_cancel(mtask_taskgroup *group) {
+    mtask__strand *owner = group->limit.task;
+    mtask__strand *next;
+    group->canceled = 1;
+    group->limit.canceled = true;
+    for (mtask__strand *strand = group->first; strand != NULL; strand = next) {
+        next = strand->group_next;
+        mtask__strand_cancel(strand);
+    }
+    if (owner != NULL)
+        mtask__strand_nudge(owner);
+}
+
+static void mtask__taskgroup_child_ended(mtask__strand *self, const mtask_outcome *outcome) {
+    mtask_taskgroup *group = self->group;
+    bool failed = outcome->status != MTASK_OK && outcome->status != MTASK_CANCELED;
+    if (self->group_prev != NULL)
+        self->group_prev->group_next = self->group_next;
+    else
+        group->first = self->group_next;
+    if (self->group_next != NULL)
+        self->group_next->group_prev = self->group_prev;
+    if (failed && group->failure.status == MTASK_OK) {
+        group->failure = *outcome;
+        mtask_taskgroup_cancel(group);
+    }
+    if (mtask__sub(&group->pending, 1, RELEASE) == 1) /* pairs with the acquire in the end */
+        (void)mtask__wake(&group->pending, 1, 0);
+}
+
+/* Starts a strand of the group; `outcome` (or NULL) receives how it ends. */
+static mtask_status mtask__taskgroup_start(mtask_taskgroup *group, const mtask_go_desc *desc,
+                                           mtask_outcome *outcome) {
+    mtask__strand *owner = group->limit.task;
+    mtask_loop *loop = NULL;
+    mtask__strand *strand;
+    mtask_status status = desc->fn == NULL ? MTASK_INVALID : mtask__loop_find(&loop);
+    if (desc->future != NULL)
+        *desc->future = NULL;
+    if (status == MTASK_OK && (owner == NULL || owner->loop != loop))
+        status = MTASK_INVALID;
+    if (status == MTASK_OK && group->canceled != 0)
+        status = MTASK_CANCELED;
+    if (status == MTASK_OK)
+        status = mtask__strand_create(loop, desc, &strand);
+    if (status != MTASK_OK)
+        return status;
+    strand->group = group;
+    strand->outcome = outcome;
+    strand->group_next = group->first;
+    if (group->first != NULL)
+        group->first->group_prev = strand;
+    group->first = strand;
+    mtask__add(&group->pending, 1, RELAXED); /* the loop's thread alone adds */
+    mtask__strand_start(strand, false);
+    return MTASK_OK;
+}
+
+MTASK_API mtask_status mtask_taskgroup_go(mtask_taskgroup *group, mtask_fn fn, void *arg,
+                                          mtask_future **future) {
+    mtask_go_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.fn = fn;
+    desc.arg = arg;
+    desc.future = future;
+    return mtask__taskgroup_start(group, &desc, NULL);
+}
+
+MTASK_API size_t mtask_taskgroup_pending(const mtask_taskgroup *group) {
+    return mtask__load(&group->pending, RELAXED); /* only a number */
+}
+
+/* Waits until all have ended. MTASK_OK, or why that was cut short: then they were cancelled, and
+   have ended nevertheless. */
+static mtask_status mtask__taskgroup_await(mtask_taskgroup *group) {
+    mtask_status status = MTASK_OK;
+    mtask_word pending;
+    while ((pending = mtask__load(&group->pending, ACQUIRE)) != 0) { /* pairs with child_ended */
+        int flags = status == MTASK_OK ? 0 : MTASK__NOCANCEL;
+        mtask_status waited = mtask__wait(&group->pending, pending, MTASK_FOREVER, flags);
+        if (waited != MTASK_OK && status == MTASK_OK) {
+            status = waited;
+            mtask_taskgroup_cancel(group);
+        }
+    }
+    return status;
+}
+
+MTASK_API mtask_status mtask_taskgroup_end(mtask_taskgroup *group, mtask_outcome *outcome) {
+    mtask__strand *self = mtask__strand_here();
+    mtask_status status;
+    if (self == NULL || self->limit != &group->limit)
+        return MTASK_INVALID;
+    status = mtask__taskgroup_await(group);
+    mtask__limit_pop(self);
+    group->limit.task = NULL;
+    if (outcome != NULL)
+        *outcome = group->failure;
+    if (group->failure.status != MTASK_OK)
+        return MTASK_FAILED;
+    return status == MTASK_OK && group->canceled != 0 ? MTASK_CANCELED : status;
+}
+
+MTASK_API mtask_status mtask_gather(const mtask_call *calls, size_t count,
+                                    mtask_outcome *outcomes) {
+    mtask_taskgroup group;
+    mtask_go_desc desc;
+    mtask_status status = mtask_taskgroup_begin(&group);
+    mtask_status ended;
+    if (status != MTASK_OK)
+        return status;
+    memset(&desc, 0, sizeof desc);
+    if (outcomes != NULL)
+        memset(outcomes, 0, count * sizeof *outcomes);
+    for (size_t i = 0; i < count && status == MTASK_OK; i++) {
+        desc.fn = calls[i].fn;
+        desc.arg = calls[i].arg;
+        status = mtask__taskgroup_start(&group, &desc, outcomes != NULL ? &outcomes[i] : NULL);
+        if (status != MTASK_OK)
+            for (size_t j = i; outcomes != NULL && j < count; j++)
+                outcomes[j].status = MTASK_CANCELED;
+    }
+    if (status != MTASK_OK)
+        mtask_taskgroup_cancel(&group);
+    ended = mtask_taskgroup_end(&group, NULL);
+    return status != MTASK_OK ? status : ended;
+}
+
+/* ---- >>coro-local ---- */
+
+typedef struct mtask__coro_value {
+    struct mtask__coro_value *next;
+    const mtask_coro_local *local;
+    void *value;
+} mtask__coro_value;
+
+MTASK_API mtask_status mtask_coro_local_init(mtask_coro_local *local,
+                                             void (*destructor)(void *value)) {
+    mtask_status status = mtask_local_init(&local->thread, destructor);
+    if (status == MTASK_OK)
+        local->destructor = destructor;
+    return status;
+}
+
+MTASK_API mtask_status mtask_coro_local_deinit(mtask_coro_local *local) {
+    return mtask_local_deinit(&local->thread);
+}
+
+static mtask__coro_value *mtask__value_find(const mtask__strand *strand,
+                                            const mtask_coro_local *local) {
+    mtask__coro_value *value = strand->values;
+    while (value != NULL && value->local != local)
+        value = value->next;
+    return value;
+}
+
+MTASK_API void *mtask_coro_local_get(const mtask_coro_local *local) {
+    const mtask__strand *self = mtask__strand_here();
+    const mtask__coro_value *value;
+    if (self == NULL)
+        return mtask_local_get(&local->thread);
+    value = mtask__value_find(self, local);
+    return value != NULL ? value->value : NULL;
+}
+
+MTASK_API mtask_status mtask_coro_local_set(mtask_coro_local *local, void *value) {
+    mtask__strand *self = mtask__strand_here();
+    mtask__coro_value *entry;
+    if (self == NULL)
+        return mtask_local_set(&local->thread, value);
+    if (local->thread.key == 0)
+        return MTASK_INVALID;
+    entry = mtask__value_find(self, local);
+    if (entry == NULL) {
+        entry = (mtask__coro_value *)MTASK_MALLOC(sizeof *entry);
+        if (entry == NULL)
+            return MTASK_NOMEM;
+        entry->local = local;
+        entry->next = self->values;
+        self->values = entry;
+    }
+    entry->value = value;
+    return MTASK_OK;
+}
+
+/* The strand ends; a destructor may set values anew. */
+static void mtask__values_destroy(mtask__strand *self) {
+    while (self->values != NULL) {
+        mtask__coro_value *entry = self->values;
+        void (*destructor)(void *value) = entry->local->destructor;
+        void *value = entry->value;
+        self->values = entry->next;
+        MTASK_FREE(entry);
+        if (destructor != NULL && value != NULL)
+            destructor(value);
+    }
+}
+
+/* ---- >>dump ---- */
+
+/* How much of its stack is in use: from where it stands up to the top. */
+static size_t mtask__strand_stack_used(const mtask__strand *strand) {
+    const char *top = (const char *)strand->stack;
+    const char *at = (const char *)strand->context.words[MTASK__CORO_X86_64];
+    if (strand->loop->running == strand)
+        at = (const char *)__builtin_frame_address(0);
+    return at > strand->stack->low && at < top ? (size_t)(top - at) : 0;
+}
+
+static void mtask__strand_describe(const mtask__strand *strand, mtask_task_info *info) {
+    int64_t now = mtask_now();
+    const mtask__waiter *waiter = strand->ended == MTASK_OK ? strand->waiter : NULL;
+    memset(info, 0, sizeof *info);
+    info->id = strand->task.id;
+    info->name = strand->name;
+    info->state = strand->loop->running == strand ? "running" : "ready";
+    info->left = MTASK_FOREVER;
+    info->stack_size = strand->stack->size;
+    info->stack_used = mtask__strand_stack_used(strand);
+    info->canceled = strand->canceled;
+    if (waiter == NULL || !waiter->queued)
+        return;
+    info->state = "waiting";
+    info->since = now - strand->since;
+    if (strand->deadline != MTASK_FOREVER)
+        info->left = strand->deadline > now ? strand->deadline - now : 0;
+    if (waiter->word > (const mtask_word *)(const void *)strand->stack->low &&
+        waiter->word < (const mtask_word *)(const void *)strand && info->left != MTASK_FOREVER)
+        info->state = "sleeping"; /* on a word of its own, which nobody wakes */
+    else
+        info->word = waiter->word;
+}
+
+MTASK_API mtask_status mtask_loop_tasks(const mtask_loop *loop, mtask_task_info *infos,
+                                        size_t capacity, size_t *count) {
+    size_t n = 0;
+    for (const mtask__strand *strand = loop->oldest; strand != NULL; strand = strand->loop_next) {
+        if (n < capacity)
+            mtask__strand_describe(strand, &infos[n]);
+        n++;
+    }
+    if (count != NULL)
+        *count = n;
+    return n <= capacity ? MTASK_OK : MTASK_OVERFLOW;
+}
+
+/* A task for people: "  7 'name' waiting on 0x7f... for 1.250 s, 0.750 s left; stack ...". */
+static int mtask__strand_print(const mtask__strand *strand, char *text, size_t size) {
+    mtask_task_info info;
+    char word[48] = "";
+    char left[48] = "";
+    mtask__strand_describe(strand, &info);
+    if (info.word != NULL)
+        (void)snprintf(word, sizeof word, " on %p", (const void *)info.word);
+    if (info.left != MTASK_FOREVER)
+        (void)snprintf(left, sizeof left, ", %.3f s left", (double)info.left / 1e9);
+    return snprintf(text, size, "  task %llu '%s' %s%s for %.3f s%s; stack %zu of %zu bytes%s\n",
+                    (unsigned long long)(info.id & 0xffffffff), info.name, info.state, word,
+                    (double)info.since / 1e9, left, info.stack_used, info.stack_size,
+                    info.canceled ? "; cancelled" : "");
+}
+
+MTASK_API mtask_status mtask_loop_dump(const mtask_loop *loop, int fd) {
+    char text[256];
+    int size = snprintf(text, sizeof text, "loop '%s': %zu tasks\n", loop->name, loop->count);
+    mtask_status status = mtask__os_write(fd, text, (size_t)size);
+    for (const mtask__strand *strand = loop->oldest; strand != NULL && status == MTASK_OK;
+         strand = strand->loop_next) {
+        size = mtask__strand_print(strand, text, sizeof text);
+        status =
+            mtask__os_write(fd, text, (size_t)size < sizeof text ? (size_t)size : sizeof text - 1);
+    }
+    return status;
+}
+
+/* The text of a dead-lock: who waits on what, as far as it fits. */
+static void mtask__loop_explain(mtask_loop *loop) {
+    size_t size = sizeof loop->text;
+    size_t at = (size_t)snprintf(loop->text, size, "dead-lock of %zu tasks:", loop->count);
+    for (const mtask__strand *strand = loop->oldest; strand != NULL && at < size;
+         strand = strand->loop_next) {
+        const void *word = strand->waiter != NULL ? (const void *)strand->waiter->word : NULL;
+        at += (size_t)snprintf(loop->text + at, size - at, "%s '%s' waits on %p",
+                               strand == loop->oldest ? "" : ",", strand->name, word);
+    }
+}
+
+/* All that is left waits, for ever: each wait ends. */
+static void mtask__loop_break(mtask_loop *loop) {
+    if (!loop->deadlocked)
+        mtask__loop_explain(loop);
+    loop->deadlocked = true;
+    if (loop->desc.on_deadlock != NULL)
+        loop->desc.on_deadlock(loop, loop->desc.ctx);
+    for (mtask__strand *strand = loop->oldest; strand != NULL; strand = strand->loop_next)
+        (void)mtask__strand_interrupt(strand, MTASK_DEADLOCK);
+}
+
+# else
+
+static const mtask__stack *mtask__stack_here(void) {
+    const mtask_coro *coro = mtask__coro_get();
     return coro != NULL ? coro->stack : NULL;
 }
+
+# endif /* MTASK_CORO_NO_LOOP */
 
 /* ---- >>context-x86_64 ---- */
 
@@ -2325,6 +3949,387 @@ static unsigned mtask__os_stack_watch(char *low, char *top) {
 
 static void mtask__os_stack_unwatch(unsigned watch) {
     (void)watch;
+}
+# endif
+
+/* ---- >>posix-poller: poll, and a pipe by which it is woken ---- */
+
+# if !defined(MTASK_CORO_NO_LOOP) && defined(__unix__) && !defined(MTASK_NO_THREADS)
+#  include <fcntl.h>
+#  include <poll.h>
+#  include <time.h>
+#  include <unistd.h>
+
+/* Nothing, if it has passed; else how long until then. */
+static struct timespec mtask__os_span(int64_t deadline) {
+    int64_t left = mtask_until(deadline);
+    struct timespec span;
+    span.tv_sec = (time_t)(left / MTASK_SEC(1));
+    span.tv_nsec = (long)(left % MTASK_SEC(1));
+    return span;
+}
+
+static mtask_status mtask__os_write(int fd, const char *text, size_t size) {
+    while (size > 0) {
+        ssize_t written = write(fd, text, size);
+        if (written < 0 && errno != EINTR)
+            return MTASK_SYSTEM;
+        if (written > 0) {
+            text += written;
+            size -= (size_t)written;
+        }
+    }
+    return MTASK_OK;
+}
+
+/* Reads what wakes have written, until there is no more. */
+static void mtask__os_drain(int fd) {
+    char bytes[64];
+    int saved = errno;
+    while (read(fd, bytes, sizeof bytes) > 0)
+        continue;
+    errno = saved;
+}
+
+#  if defined(__linux__) && !defined(MTASK_FORCE_POSIX) && !defined(MTASK_LOOP_POLL) &&            \
+      !defined(MTASK_PLATFORM_CUSTOM)
+#   define MTASK__LOOP_EPOLL 1
+#  else
+#   define MTASK__LOOP_EPOLL 0
+#  endif
+
+#  if !MTASK__LOOP_EPOLL
+/* fds: the reading end, the writing end. */
+static mtask_status mtask__os_poller_open(mtask__poller *poller) {
+    int ends[2];
+    poller->fds[0] = poller->fds[1] = poller->fds[2] = -1;
+    if (pipe(ends) != 0)
+        return MTASK_SYSTEM;
+    for (int i = 0; i < 2; i++)
+        if (fcntl(ends[i], F_SETFL, O_NONBLOCK) != 0 || fcntl(ends[i], F_SETFD, FD_CLOEXEC) != 0) {
+            int saved = errno;
+            (void)close(ends[0]);
+            (void)close(ends[1]);
+            errno = saved;
+            return MTASK_SYSTEM;
+        }
+    poller->fds[0] = ends[0];
+    poller->fds[1] = ends[1];
+    return MTASK_OK;
+}
+
+static void mtask__os_poller_close(mtask__poller *poller) {
+    (void)close(poller->fds[0]);
+    (void)close(poller->fds[1]);
+}
+
+static void mtask__os_poller_wake(const mtask__poller *poller) {
+    int saved = errno;
+    (void)!write(poller->fds[1], "", 1); /* a full pipe is wake enough */
+    errno = saved;
+}
+
+static void mtask__os_poller_clear(mtask__poller *poller) {
+    mtask__os_drain(poller->fds[0]);
+}
+
+static mtask_status mtask__os_poller_wait(mtask__poller *poller, int64_t deadline) {
+    struct timespec span = mtask__os_span(deadline);
+    struct pollfd entry;
+    int saved = errno;
+    entry.fd = poller->fds[0];
+    entry.events = POLLIN;
+    entry.revents = 0;
+    if (ppoll(&entry, 1, deadline == MTASK_FOREVER ? NULL : &span, NULL) < 0 && errno != EINTR)
+        return MTASK_SYSTEM;
+    if (entry.revents != 0)
+        mtask__os_drain(poller->fds[0]);
+    errno = saved;
+    return MTASK_OK;
+}
+
+static mtask_status mtask__os_poller_fd(mtask__poller *poller, int *fd) {
+    *fd = poller->fds[0];
+    return MTASK_OK;
+}
+
+static void mtask__os_poller_alarm(mtask__poller *poller, int64_t deadline) {
+    (void)poller, (void)deadline; /* the host asks mtask_loop_next */
+}
+#  endif
+# endif
+
+/* ---- >>linux-poller: epoll, an eventfd by which it is woken, a timerfd for hosts ---- */
+
+# if !defined(MTASK_CORO_NO_LOOP) && defined(__linux__) && !defined(MTASK_NO_THREADS)
+#  if MTASK__LOOP_EPOLL
+#   include <sys/epoll.h>
+#   include <sys/eventfd.h>
+#   include <sys/syscall.h>
+#   include <sys/timerfd.h>
+
+/* Has epoll tell of a descriptor, with itself as data. */
+static bool mtask__os_poller_add(const mtask__poller *poller, int fd) {
+    struct epoll_event event;
+    memset(&event, 0, sizeof event);
+    event.events = EPOLLIN;
+    event.data.fd = fd;
+    return fd >= 0 && epoll_ctl(poller->fds[0], EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+static void mtask__os_poller_close(mtask__poller *poller) {
+    int saved = errno;
+    for (int i = 0; i < 3; i++)
+        if (poller->fds[i] >= 0)
+            (void)close(poller->fds[i]);
+    errno = saved;
+}
+
+/* fds: epoll, eventfd, timerfd (once a host asks). */
+static mtask_status mtask__os_poller_open(mtask__poller *poller) {
+    poller->fds[2] = -1;
+    poller->fds[1] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    poller->fds[0] = epoll_create1(EPOLL_CLOEXEC);
+    if (poller->fds[0] >= 0 && mtask__os_poller_add(poller, poller->fds[1]))
+        return MTASK_OK;
+    mtask__os_poller_close(poller);
+    return MTASK_SYSTEM;
+}
+
+static void mtask__os_poller_wake(const mtask__poller *poller) {
+    const uint64_t one = 1;
+    int saved = errno;
+    (void)!write(poller->fds[1], &one, sizeof one); /* one that is full is wake enough */
+    errno = saved;
+}
+
+static void mtask__os_poller_clear(mtask__poller *poller) {
+    mtask__os_drain(poller->fds[1]);
+}
+
+/* Milliseconds until then, rounded up: a loop that wakes too early has nothing to do but to sleep
+   again. */
+static int mtask__os_millis(int64_t deadline) {
+    int64_t left = mtask_until(deadline);
+    if (deadline == MTASK_FOREVER)
+        return -1;
+    return left / MTASK_MS(1) >= INT_MAX ? INT_MAX : (int)((left + MTASK_MS(1) - 1) / MTASK_MS(1));
+}
+
+/* epoll_wait with a deadline of nanoseconds, where there is one. */
+static int mtask__os_epoll(int fd, struct epoll_event *events, int n, int64_t deadline) {
+#   ifdef SYS_epoll_pwait2
+    static mtask_word missing; /* 1: this system does not know it */
+    if (deadline != MTASK_FOREVER && mtask__load(&missing, RELAXED) == 0) {
+        struct timespec left = mtask__os_span(deadline);
+        int64_t span[2]; /* as the system sees it, also where time_t has 32 bits */
+        int done;
+        span[0] = left.tv_sec;
+        span[1] = left.tv_nsec;
+        done = (int)syscall(SYS_epoll_pwait2, fd, events, n, span, NULL, (size_t)8);
+        if (done >= 0 || (errno != ENOSYS && errno != EPERM))
+            return done;
+        mtask__store(&missing, 1, RELAXED);
+    }
+#   endif
+    return epoll_wait(fd, events, n, mtask__os_millis(deadline));
+}
+
+static mtask_status mtask__os_poller_wait(mtask__poller *poller, int64_t deadline) {
+    struct epoll_event events[4];
+    int saved = errno;
+    int count = mtask__os_epoll(poller->fds[0], events, 4, deadline);
+    if (count < 0 && errno != EINTR)
+        return MTASK_SYSTEM;
+    for (int i = 0; i < count; i++)
+        mtask__os_drain(events[i].data.fd);
+    errno = saved;
+    return MTASK_OK;
+}
+
+static mtask_status mtask__os_poller_fd(mtask__poller *poller, int *fd) {
+    *fd = poller->fds[0];
+    if (poller->fds[2] >= 0)
+        return MTASK_OK;
+    poller->fds[2] = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (mtask__os_poller_add(poller, poller->fds[2]))
+        return MTASK_OK;
+    if (poller->fds[2] >= 0)
+        (void)close(poller->fds[2]);
+    poller->fds[2] = -1;
+    return MTASK_SYSTEM;
+}
+
+static void mtask__os_poller_alarm(mtask__poller *poller, int64_t deadline) {
+    struct itimerspec at;
+    int saved = errno;
+    memset(&at, 0, sizeof at);
+    if (deadline != MTASK_FOREVER) { /* zero would mean: never */
+        int64_t time = deadline > 0 ? deadline : 1;
+        at.it_value.tv_sec = (time_t)(time / MTASK_SEC(1));
+        at.it_value.tv_nsec = (long)(time % MTASK_SEC(1));
+    }
+    (void)timerfd_settime(poller->fds[2], TFD_TIMER_ABSTIME, &at, NULL);
+    errno = saved;
+}
+#  endif
+# endif
+
+/* ---- >>linux-shared: one thread that hears what other processes do ---- */
+
+# if !defined(MTASK_CORO_NO_LOOP) && defined(__linux__) && !defined(MTASK_FORCE_POSIX) &&          \
+     !defined(MTASK_PLATFORM_CUSTOM) && !defined(MTASK_NO_THREADS)
+#  include <sys/syscall.h>
+#  include <unistd.h>
+
+/* Why no wake is lost. The thread waits by futex_waitv, which compares each word with what its waiter
+   saw, so it returns at once if one has changed. A wake that reaches the thread instead of somebody
+   else is passed on: it wakes all who wait on that word, parked here or asleep anywhere, and each of
+   them looks for itself. And whoever waits between processes looks again every 100 ms. */
+
+#  define MTASK__WAITV      449 /* the number of futex_waitv, the same on all CPUs */
+#  define MTASK__WAITV_MOST 128
+#  define MTASK__WAITV_32   2 /* a word of 32 bits, shared */
+
+typedef struct mtask__waitv {
+    uint64_t value;
+    uint64_t address;
+    uint32_t flags;
+    uint32_t zero;
+} mtask__waitv;
+
+typedef struct mtask__watch_state {
+    mtask_mutex lock;  /* guards the rest */
+    mtask_word change; /* counted up when the list has changed: the thread looks again */
+    mtask_word nonce;  /* of the process whose thread it is; 0: none */
+    mtask__vigil *first;
+} mtask__watch_state;
+
+#  define mtask__watch MTASK__VERSIONED(mtask__watch)
+MTASK__ONE mtask__watch_state mtask__watch;
+MTASK__MERGED(mtask__watch)
+
+static void mtask__watch_set(mtask__waitv *entry, const mtask_word *word, mtask_word value) {
+    entry->value = value;
+    entry->address = (uint64_t)(uintptr_t)word;
+    entry->flags = MTASK__WAITV_32;
+    entry->zero = 0;
+}
+
+/* What to wait for now; how much that is. */
+static unsigned mtask__watch_list(mtask__waitv *entries) {
+    unsigned n = 1;
+    mtask__lock(&mtask__watch.lock);
+    mtask__watch_set(&entries[0], &mtask__watch.change,
+                     mtask__load(&mtask__watch.change, RELAXED)); /* changes under the lock */
+    for (mtask__vigil *vigil = mtask__watch.first; vigil != NULL && n < MTASK__WAITV_MOST;
+         vigil = vigil->next)
+        if (!vigil->over)
+            mtask__watch_set(&entries[n++], vigil->waiter->word, vigil->waiter->expected);
+    mtask__unlock(&mtask__watch.lock);
+    return n;
+}
+
+/* A word that has changed, or was woken; NULL: no more. It is not watched any longer. */
+static mtask_word *mtask__watch_find(const mtask_word *woken) {
+    mtask_word *found = NULL;
+    mtask__lock(&mtask__watch.lock);
+    for (mtask__vigil *vigil = mtask__watch.first; vigil != NULL; vigil = vigil->next) {
+        mtask_word *word = (mtask_word *)(uintptr_t)vigil->waiter->word;
+        if (vigil->over || (word != woken && found != NULL && word != found))
+            continue;
+        if (word == woken || word == found ||
+            mtask__load(word, RELAXED) != vigil->waiter->expected) { /* a hint */
+            vigil->over = true;
+            found = word;
+        }
+    }
+    mtask__unlock(&mtask__watch.lock);
+    return found;
+}
+
+static void *mtask__watch_run(void *arg) {
+    mtask__waitv entries[MTASK__WAITV_MOST];
+    (void)arg;
+    for (;;) {
+        unsigned n = mtask__watch_list(entries);
+        long woken = syscall(MTASK__WAITV, entries, n, 0, NULL, 0);
+        mtask_word *word = NULL;
+        if (woken > 0 && woken < (long)n)
+            word = (mtask_word *)(uintptr_t)entries[woken].address;
+        if (word != NULL)
+            (void)mtask__wake(word, INT_MAX, MTASK_SHARED); /* also if its waiter is gone */
+        while ((word = mtask__watch_find(word)) != NULL)
+            (void)mtask__wake(word, INT_MAX, MTASK_SHARED);
+    }
+    return NULL;
+}
+
+/* Starts the thread, unless it runs. Under the lock. */
+static mtask_status mtask__watch_start(void) {
+    mtask_thread_desc desc;
+    mtask_status status;
+    if (mtask__watch.nonce == mtask__nonce())
+        return MTASK_OK;
+    if (syscall(MTASK__WAITV, NULL, 0, 0, NULL, 0) == -1 && errno == ENOSYS)
+        return MTASK_UNSUPPORTED;
+    memset(&desc, 0, sizeof desc);
+    desc.fn = mtask__watch_run;
+    desc.name = "mtask-watch";
+    desc.daemon = true;
+    mtask__watch.first = NULL; /* after a fork: those of the parent */
+    status = mtask_thread_start_ex(NULL, &desc);
+    if (status == MTASK_OK)
+        mtask__watch.nonce = mtask__nonce();
+    return status;
+}
+
+static mtask_status mtask__os_vigil_begin(mtask__vigil *vigil, mtask__waiter *waiter) {
+    mtask_status status;
+    int saved = errno;
+    vigil->waiter = waiter;
+    vigil->over = false;
+    vigil->prev = NULL;
+    mtask__lock(&mtask__watch.lock);
+    status = mtask__watch_start();
+    if (status == MTASK_OK) {
+        vigil->next = mtask__watch.first;
+        if (vigil->next != NULL)
+            vigil->next->prev = vigil;
+        mtask__watch.first = vigil;
+        mtask__add(&mtask__watch.change, 1, RELAXED); /* the system compares it */
+    }
+    mtask__unlock(&mtask__watch.lock);
+    if (status == MTASK_OK) { /* it sleeps where mtask does not count */
+        (void)syscall(SYS_futex, &mtask__watch.change, 1 /* FUTEX_WAKE */, 1, NULL, NULL, 0);
+        errno = saved;
+    }
+    return status;
+}
+
+static void mtask__os_vigil_end(mtask__vigil *vigil) {
+    mtask__lock(&mtask__watch.lock);
+    if (vigil->prev != NULL)
+        vigil->prev->next = vigil->next;
+    else
+        mtask__watch.first = vigil->next;
+    if (vigil->next != NULL)
+        vigil->next->prev = vigil->prev;
+    mtask__unlock(&mtask__watch.lock);
+}
+# endif
+
+/* ---- >>posix-shared: nothing hears them ---- */
+
+# if !defined(MTASK_CORO_NO_LOOP) && (!defined(__linux__) || defined(MTASK_FORCE_POSIX) ||         \
+                                      defined(MTASK_PLATFORM_CUSTOM) || defined(MTASK_NO_THREADS))
+static mtask_status mtask__os_vigil_begin(mtask__vigil *vigil, mtask__waiter *waiter) {
+    (void)vigil, (void)waiter;
+    return MTASK_UNSUPPORTED;
+}
+
+static void mtask__os_vigil_end(mtask__vigil *vigil) {
+    (void)vigil;
 }
 # endif
 
