@@ -64,7 +64,7 @@
      >>semaphore  >>event  >>barrier  >>rwlock  >>once  >>waitgroup  >>task  >>future  >>thread
      >>local  >>timer  >>debug  >>guard  >>siblings
      implementation: >>contract  >>state  >>wait  >>park  >>listener  >>fork and the same again
-     platforms: >>posix  >>posix-wait  >>linux  >>linux-wait
+     platforms: >>posix  >>posix-wait  >>linux  >>linux-wait  >>no-threads
 
    OPTIONS (define them before the include, the same in every file)
      MTASK_STATIC           every function static: mtask in one file only
@@ -74,13 +74,21 @@
      MTASK_MALLOC(size), MTASK_REALLOC(p, size), MTASK_FREE(p)  as the C library's (default)
      MTASK_FORCE_POSIX      do without futex: everything on pthread mutexes and conditions
      MTASK_PLATFORM_CUSTOM  you supply the functions declared under >>contract (an RTOS)
+     MTASK_NO_THREADS       one thread, no operating system; bounded queues and coroutines remain.
+                            For interrupts see >>no-threads. With MTASK_PLATFORM_CUSTOM it only
+                            says that there are no thread-local variables
+     MTASK_CLOCK()          without threads: monotonic nanoseconds, an int64_t (default: none, and
+                            timeouts answer MTASK_SYSTEM, but for MTASK_NOWAIT and MTASK_FOREVER)
+     MTASK_IDLE()           without threads: what a wait does again and again until it ends, such as
+                            __WFE() (default: nothing, so that only the clock can end a wait, and
+                            one without a limit answers MTASK_DEADLOCK)
 
    LICENCE: MIT or public domain, at your choice; see the end of this file. */
 
 /* ---- >>config ---- */
 
 #if (defined(MTASK_IMPLEMENTATION) || defined(MTASK_CORO_IMPLEMENTATION)) && !defined(_GNU_SOURCE)
-# if defined(_FEATURES_H) || defined(_SYS_CDEFS_H_)
+# if (defined(_FEATURES_H) || defined(_SYS_CDEFS_H_)) && !defined(MTASK_NO_THREADS)
 #  error                                                                                           \
       "mtask: a system header came before the mtask implementation. Include mtask.h first in the file that defines MTASK_IMPLEMENTATION (best: give it a .c file of its own), or compile that file with -D_GNU_SOURCE."
 # endif
@@ -124,6 +132,13 @@
 # define MTASK__UNLIKELY(x)       __builtin_expect(!!(x), 0)
 # define MTASK__JOIN_(a, b)       a##b
 # define MTASK__JOIN(a, b)        MTASK__JOIN_(a, b)
+
+/* A variable of which each thread has its own. */
+# ifdef MTASK_NO_THREADS
+#  define MTASK__THREAD_LOCAL
+# else
+#  define MTASK__THREAD_LOCAL __thread
+# endif
 
 /* All atomic accesses of mtask, none wider than a pointer. A model checker may define its own. */
 # ifndef mtask__load
@@ -264,10 +279,11 @@ MTASK__INLINE mtask_word mtask_word_add(mtask_word *word, mtask_word n) {
 /* Blocks while *word == expected, until woken, for at most `timeout` nanoseconds. `flags`:
    MTASK_PRIVATE or MTASK_SHARED, the same as the waker's. MTASK_OK: woken, or the word differs, or
    for no reason at all; look again. MTASK_TIMEOUT. MTASK_CANCELED (a cancelled coroutine).
-   MTASK_DEADLOCK (called on a scheduler's own stack). MTASK_INVALID (negative timeout).
-   MTASK_UNSUPPORTED (MTASK_SHARED where there is none). MTASK_SYSTEM. A waiter with MTASK_SHARED
-   looks again every 100 ms by itself, because a woken process may be killed before it passes the
-   news on; so does a coroutine that another process has to wake. */
+   MTASK_DEADLOCK (called on a scheduler's own stack; with MTASK_NO_THREADS: nothing can end it).
+   MTASK_INVALID (negative timeout). MTASK_UNSUPPORTED (MTASK_SHARED where there is none).
+   MTASK_SYSTEM. A waiter with MTASK_SHARED looks again every 100 ms by itself, because a woken
+   process may be killed before it passes the news on; so does a coroutine that another process has
+   to wake. */
 MTASK_API mtask_status mtask_word_wait(mtask_word *word, mtask_word expected, int64_t timeout,
                                        int flags);
 
@@ -1291,7 +1307,7 @@ MTASK__INLINE void mtask__fence(void) {
 # endif
 
 /* Has the dynamic linker merge a symbol of these, even between plugins. */
-# if defined(__ELF__) && !defined(__clang__) && !defined(MTASK_STATIC)
+# if defined(__ELF__) && !defined(__clang__) && !defined(MTASK_STATIC) && !defined(MTASK_NO_THREADS)
 #  define MTASK__TEXT_(x)  #  x
 #  define MTASK__TEXT(x)   MTASK__TEXT_(x)
 #  define MTASK__MERGED(x) __asm__(".type " MTASK__TEXT(x) ", %gnu_unique_object");
@@ -1306,7 +1322,7 @@ MTASK__ONE_HERE char mtask__failed;
 
 /* The host of the task that runs on this thread, NULL if it has none. */
 # define mtask__here MTASK__VERSIONED(mtask__here)
-MTASK__ONE_HERE __thread struct mtask__host *mtask__here;
+MTASK__ONE_HERE MTASK__THREAD_LOCAL struct mtask__host *mtask__here;
 
 /* Memory, for implementations: they include stdlib.h. */
 # ifndef MTASK_MALLOC
@@ -1331,6 +1347,7 @@ enum {
     MTASK__NOCANCEL = 1 << 9, /* not a cancellation point */
     MTASK__CLASS_1 = 1 << 10,
     MTASK__CLASS_2 = 1 << 11,
+    MTASK__ALONE = 1 << 12, /* nobody will wake it: only time, or cancellation, ends the wait */
     MTASK__CLASSES = MTASK__CLASS_1 | MTASK__CLASS_2
 };
 
@@ -1427,6 +1444,10 @@ MTASK_API bool mtask__spin(unsigned n);
 
 /* Lets other threads run. */
 MTASK_API void mtask__yield(void);
+
+/* Waits a little for another thread that holds something for a moment, and does not park meanwhile:
+   as mtask__backoff, but a task is not parked either. */
+MTASK_API void mtask__stall(unsigned *turn);
 
 /* Waits a little for another thread that is in the middle of something short: pauses, then lets
    others run, then sleeps (in a coroutine: parks) for ever longer moments, up to 1 ms. `*turn`
@@ -1576,6 +1597,15 @@ typedef struct mtask__os_lock { /* zero: unlocked */
 } mtask__os_lock;
 typedef void *mtask__os_thread;
 typedef mtask_word mtask__os_once;
+# elif defined(MTASK_NO_THREADS)
+#  define MTASK__LINUX      0
+#  define MTASK__FUTEX      0
+#  define MTASK__POSIX      0
+#  define MTASK__HAS_SHARED 0
+#  define MTASK__OS_API     static
+typedef char mtask__os_lock;
+typedef char mtask__os_thread;
+typedef bool mtask__os_once;
 # elif defined(__linux__)
 #  define MTASK__LINUX 1
 #  define MTASK__POSIX 1
@@ -1587,7 +1617,7 @@ typedef mtask_word mtask__os_once;
 #  define MTASK__OS_API static
 # else
 #  error                                                                                           \
-      "mtask: this system is not supported yet. Supported: Linux. For others define MTASK_PLATFORM_CUSTOM and supply the functions declared under >>contract."
+      "mtask: this system is not supported yet. Supported: Linux. For others define MTASK_PLATFORM_CUSTOM and supply the functions declared under >>contract, or, for a program of one thread, MTASK_NO_THREADS."
 # endif
 
 # if MTASK__POSIX
@@ -1616,7 +1646,8 @@ MTASK__OS_API int64_t mtask__os_now(void);
 /* Lets another thread run. */
 MTASK__OS_API void mtask__os_yield(void);
 /* Blocks the thread while *word == expected, until `deadline`. MTASK_OK (also for no reason),
-   MTASK_TIMEOUT, MTASK_SYSTEM. Keeps errno unless MTASK_SYSTEM. */
+   MTASK_TIMEOUT, MTASK_SYSTEM, MTASK_DEADLOCK (nothing can end it). Keeps errno unless
+   MTASK_SYSTEM. */
 MTASK__OS_API mtask_status mtask__os_wait(mtask_word *word, mtask_word expected, int64_t deadline,
                                           int flags);
 /* Wakes up to `n` threads blocked there; returns how many. Threads that block by mtask__park are
@@ -1703,7 +1734,13 @@ typedef struct mtask__thread_self {
     bool left;      /* it has said farewell */
 } mtask__thread_self;
 
-# define MTASK__BUCKETS 256
+# ifdef MTASK_NO_THREADS
+#  define MTASK__BUCKETS 1 /* memory is dear, and there is no crowd */
+# elif MTASK__FUTEX
+#  define MTASK__BUCKETS 4096 /* for crowds of parked tasks; zero is ready, and takes no memory */
+# else
+#  define MTASK__BUCKETS 256
+# endif
 
 typedef struct mtask__bucket {
     mtask__os_lock lock; /* guards the list */
@@ -1746,10 +1783,10 @@ typedef struct mtask__process {
 } mtask__process;
 
 MTASK__ONE mtask__process mtask__state;
-MTASK__ONE __thread mtask__thread_self mtask__self;
+MTASK__ONE MTASK__THREAD_LOCAL mtask__thread_self mtask__self;
 # ifndef MTASK_STATIC
 MTASK__ONE char mtask__failed;
-MTASK__ONE __thread mtask__host *mtask__here;
+MTASK__ONE MTASK__THREAD_LOCAL mtask__host *mtask__here;
 # endif
 MTASK__MERGED(mtask__state)
 MTASK__MERGED(mtask__self)
@@ -1794,7 +1831,7 @@ MTASK__ONE void mtask__process_init(void) {
     state->nonce = mtask__os_nonce(); /* and serials differ between processes and copies, too */
     state->chunks = (state->nonce ^ (mtask_word)((uintptr_t)state >> 4)) * 0x9e3779b1u;
     state->spin = mtask__os_is_parallel() ? MTASK_SPIN : 0;
-    for (int i = 0; i < MTASK__BUCKETS; i++)
+    for (int i = 0; !MTASK__FUTEX && i < MTASK__BUCKETS; i++)
         mtask__os_lock_init(&state->buckets[i].lock);
     if (mtask__os_key_create(&state->exit_key, mtask__thread_exit) != MTASK_OK)
         state->exit_key = 0; /* then threads of others are known by number, but not listed */
@@ -1904,7 +1941,7 @@ MTASK_API mtask_status mtask_sleep(int64_t duration) {
     int64_t deadline;
     mtask_status status = mtask__deadline(duration, &deadline);
     while (status == MTASK_OK)
-        status = mtask__wait(&never, 0, deadline, 0);
+        status = mtask__wait(&never, 0, deadline, MTASK__ALONE);
     return status == MTASK_TIMEOUT ? MTASK_OK : status;
 }
 
@@ -2021,13 +2058,22 @@ MTASK_API void mtask__backoff(unsigned *turn) {
     unsigned now = (*turn)++;
     if (now < 6 && parallel) {
         mtask__pauses(1U << now);
-    } else if (parker != NULL ? parker->park == NULL : now < 16) {
+    } else if (now < 16 || (parker != NULL && parker->park == NULL)) {
         mtask__os_yield();
     } else {
         mtask_word never = 0;
         int64_t nap = MTASK_US(50) << (now < 20 ? now / 4 : 4);
-        mtask__wait(&never, 0, mtask__os_now() + nap, MTASK__NOCANCEL);
+        mtask__wait(&never, 0, mtask__os_now() + nap, MTASK__NOCANCEL | MTASK__ALONE);
     }
+}
+
+MTASK_API void mtask__stall(unsigned *turn) {
+    if (mtask__me()->task->parker == NULL)
+        mtask__backoff(turn);
+    else if (mtask__load(&mtask__state.spin, RELAXED) != 0 && (*turn)++ < 64)
+        mtask__pauses(16);
+    else
+        mtask__os_yield();
 }
 
 /* ---- >>park: tasks that wait without their thread, keyed by address ---- */
@@ -2040,7 +2086,7 @@ MTASK_API void mtask__backoff(unsigned *turn) {
 
 static mtask__bucket *mtask__bucket_of(const mtask_word *word) {
     uint64_t hash = (uint64_t)((uintptr_t)word >> 2) * UINT64_C(0x9e3779b97f4a7c15);
-    return &mtask__state.buckets[hash >> 56];
+    return &mtask__state.buckets[(hash >> 48) % MTASK__BUCKETS];
 }
 
 static void mtask__bucket_add(mtask__bucket *bucket, mtask__waiter *waiter) {
@@ -2080,7 +2126,10 @@ static mtask_status mtask__park(mtask__parker *parker, mtask_word *word, mtask_w
     waiter.word = word;
     waiter.expected = expected;
     waiter.flags = flags;
+    waiter.queued = true;
     waiter.parker = parker;
+    if ((flags & MTASK__ALONE) != 0) /* then it need not be found */
+        return parker->park(parker, &waiter, deadline);
     mtask__os_lock_acquire(&bucket->lock);
     mtask__add(&bucket->count, 1, SEQ_CST); /* pairs with the fence in mtask__wake */
     if (mtask__load(word, SEQ_CST) != expected) {
@@ -2095,7 +2144,11 @@ static mtask_status mtask__park(mtask__parker *parker, mtask_word *word, mtask_w
 
 MTASK_API bool mtask__unpark(mtask__waiter *waiter) {
     mtask__bucket *bucket = mtask__bucket_of(waiter->word);
-    bool queued;
+    bool queued = waiter->queued;
+    if ((waiter->flags & MTASK__ALONE) != 0) {
+        waiter->queued = false; /* the parker's own thread is the only one that asks */
+        return queued;
+    }
     mtask__os_lock_acquire(&bucket->lock);
     queued = waiter->queued;
     if (queued)
@@ -2424,7 +2477,8 @@ static mtask_status mtask__robust_poll(mtask_shared_mutex *mutex, int64_t deadli
         int64_t now = mtask_now();
         if (status != MTASK_TIMEOUT || deadline <= now || now < 0)
             return status;
-        status = mtask__wait(&never, 0, deadline - now < pause ? deadline : now + pause, flags);
+        status = mtask__wait(&never, 0, deadline - now < pause ? deadline : now + pause,
+                             flags | MTASK__ALONE);
         if (status != MTASK_TIMEOUT && status != MTASK_OK)
             return status;
         pause = pause < MTASK_MS(5) ? 2 * pause : MTASK_MS(10);
@@ -4509,7 +4563,7 @@ static void mtask__fork_child(void) {
     mtask__store(&state->alive, 0, RELAXED); /* there is one thread: pairs with none */
     mtask__store(&state->joiners, 0, RELAXED);
     mtask__debug_fork_child(parents, self->own.id);
-    for (int i = 0; i < MTASK__BUCKETS; i++) {
+    for (int i = 0; (!MTASK__FUTEX || state->known != 0) && i < MTASK__BUCKETS; i++) {
         memset(&state->buckets[i], 0, sizeof state->buckets[i]);
         mtask__os_lock_init(&state->buckets[i].lock);
     }
@@ -5079,11 +5133,17 @@ static mtask_status mtask__os_robust_init(mtask_shared_mutex *mutex) {
     return error == ENOTSUP ? MTASK_UNSUPPORTED : mtask__posix_status(error);
 }
 
+#  ifdef __GLIBC__
+#   if __GLIBC_PREREQ(2, 30)
+#    define MTASK__POSIX_CLOCKLOCK
+#   endif
+#  endif
+
 /* A deadline of 0 only tries; pthread_mutex_trylock will not do, since glibc's leaves a mutex that
    is not recoverable locked (it returns ENOTRECOVERABLE with the lock held). */
 static int mtask__robust_lock_until(pthread_mutex_t *mutex, int64_t deadline) {
     struct timespec until = mtask__posix_time(deadline);
-#  if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30) && !MTASK__TSAN /* which does not know it */
+#  if defined(MTASK__POSIX_CLOCKLOCK) && !MTASK__TSAN /* which does not know it */
     return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
 #  else
     struct timespec wall; /* POSIX.1-2008 knows only the wall clock here */
@@ -5252,7 +5312,12 @@ static int mtask__posix_affinity(pthread_attr_t *attr, const mtask_thread_desc *
             return EINVAL;
         CPU_SET(desc->cpus[i], &cpus);
     }
+#   ifdef __GLIBC__
     return pthread_attr_setaffinity_np(attr, sizeof cpus, &cpus);
+#   else
+    (void)attr;
+    return ENOTSUP; /* not every C library lets attributes hold CPUs */
+#   endif
 }
 
 /* Where the quota of a cgroup is to be found; tests point these elsewhere. */
@@ -5373,7 +5438,12 @@ static unsigned mtask__os_cpu_count(void) {
 
 /* ---- >>linux-wait: futex ---- */
 
-#   include <linux/futex.h>
+/* As in linux/futex.h, which some C libraries come without. */
+enum {
+    MTASK__FUTEX_WAIT = 9,  /* FUTEX_WAIT_BITSET */
+    MTASK__FUTEX_WAKE = 10, /* FUTEX_WAKE_BITSET */
+    MTASK__FUTEX_PRIVATE = 128
+};
 
 /* One futex call. On 32-bit systems the kernel takes 64-bit times by a call of its own, which old
    kernels lack; there the monotonic clock still fits into 32 bits. */
@@ -5411,19 +5481,19 @@ static long mtask__futex(mtask_word *word, int operation, mtask_word value, int6
 }
 
 static int mtask__futex_flags(int operation, int flags) {
-    return (flags & MTASK_SHARED) != 0 ? operation : operation | FUTEX_PRIVATE_FLAG;
+    return (flags & MTASK_SHARED) != 0 ? operation : operation | MTASK__FUTEX_PRIVATE;
 }
 
 /* Bit 0 for class 1, bit 1 for class 2; all for those of no class. */
 static mtask_word mtask__futex_mask(int flags) {
     mtask_word classes = (mtask_word)(flags & MTASK__CLASSES) / MTASK__CLASS_1;
-    return classes != 0 ? classes : (mtask_word)FUTEX_BITSET_MATCH_ANY;
+    return classes != 0 ? classes : (mtask_word)-1;
 }
 
 /* FUTEX_WAIT_BITSET takes an absolute time of the monotonic clock. */
 static mtask_status mtask__os_wait(mtask_word *word, mtask_word expected, int64_t deadline,
                                    int flags) {
-    int operation = mtask__futex_flags(FUTEX_WAIT_BITSET, flags);
+    int operation = mtask__futex_flags(MTASK__FUTEX_WAIT, flags);
     int saved = errno;
     mtask_status status = MTASK_SYSTEM;
     while (mtask__futex(word, operation, expected, deadline, mtask__futex_mask(flags)) != 0)
@@ -5441,7 +5511,7 @@ static mtask_status mtask__os_wait(mtask_word *word, mtask_word expected, int64_
 
 /* The memory may be gone already, and the call may fail for that: then there is nobody to wake. */
 static int mtask__os_wake(mtask_word *word, int n, int flags) {
-    int operation = mtask__futex_flags(FUTEX_WAKE_BITSET, flags);
+    int operation = mtask__futex_flags(MTASK__FUTEX_WAKE, flags);
     int saved = errno;
     long woken =
         mtask__futex(word, operation, (mtask_word)n, MTASK_FOREVER, mtask__futex_mask(flags));
@@ -5463,6 +5533,186 @@ static void mtask__os_lock_release(mtask__os_lock *lock) {
 #  endif /* linux-wait */
 
 # endif /* MTASK__POSIX */
+
+# if defined(MTASK_NO_THREADS) && !defined(MTASK_PLATFORM_CUSTOM)
+
+/* ---- >>no-threads: one thread, no system ---- */
+
+/* Locks are free whenever the one thread asks. A wait looks at its word again and again: the clock,
+   an interrupt, or what MTASK_IDLE does may end it.
+
+   An interrupt handler may call mtask_event_set, mtask_sem_release and the functions of words; and
+   put to or get from a bounded FIFO, with MTASK_NOWAIT, at an end that nobody else uses, if nobody
+   selects on that queue. It runs on the stack of the coroutine that it interrupts, unless the
+   processor gives it one of its own: leave room.
+
+   Processors without atomic read-modify-write, such as Cortex-M0: gcc calls functions for it,
+   __atomic_exchange_4, __atomic_compare_exchange_4 and __atomic_fetch_{add,sub,and,or}_4. Link
+   libatomic, or write these six; they must hold interrupts off. */
+
+static int64_t mtask__os_now(void) {
+#  ifdef MTASK_CLOCK
+    return MTASK_CLOCK();
+#  else
+    errno = ENOSYS;
+    return -1;
+#  endif
+}
+
+/* Whether something other than the clock may end a wait. */
+static bool mtask__idle(void) {
+#  ifdef MTASK_IDLE
+    MTASK_IDLE();
+    return true;
+#  else
+    return false;
+#  endif
+}
+
+static mtask_status mtask__os_wait(mtask_word *word, mtask_word expected, int64_t deadline,
+                                   int flags) {
+    (void)flags;
+    while (mtask__load(word, SEQ_CST) == expected) {
+        int64_t now = deadline != 0 && deadline != MTASK_FOREVER ? mtask__os_now() : 0;
+        if (now < 0)
+            return MTASK_SYSTEM;
+        if (now >= deadline)
+            return MTASK_TIMEOUT;
+        if (!mtask__idle() && deadline == MTASK_FOREVER)
+            return MTASK_DEADLOCK;
+    }
+    return MTASK_OK;
+}
+
+static int mtask__os_wake(mtask_word *word, int n, int flags) {
+    (void)word, (void)n, (void)flags;
+    return 0; /* it sees for itself */
+}
+
+static void mtask__os_yield(void) {
+}
+
+static void mtask__os_lock_init(mtask__os_lock *lock) {
+    (void)lock;
+}
+
+static void mtask__os_lock_acquire(mtask__os_lock *lock) {
+    (void)lock;
+}
+
+static void mtask__os_lock_release(mtask__os_lock *lock) {
+    (void)lock;
+}
+
+static void mtask__os_call_once(mtask__os_once *once, void (*fn)(void)) {
+    if (!*once)
+        fn();
+    *once = true;
+}
+
+static unsigned mtask__os_cpu_count(void) {
+    return 1;
+}
+
+static bool mtask__os_is_parallel(void) {
+    return false;
+}
+
+static mtask_status mtask__os_thread_start(mtask__thread *block, const mtask_thread_desc *desc,
+                                           bool detached) {
+    (void)block, (void)desc, (void)detached;
+    return MTASK_UNSUPPORTED;
+}
+
+static mtask__os_thread mtask__os_thread_self(void) {
+    return 0;
+}
+
+static int64_t mtask__os_thread_native_id(void) {
+    return 0;
+}
+
+static bool mtask__os_thread_is_main(void) {
+    return true;
+}
+
+static void mtask__os_thread_join(mtask__os_thread thread) {
+    (void)thread;
+}
+
+static void mtask__os_thread_detach(mtask__os_thread thread) {
+    (void)thread;
+}
+
+static void mtask__os_thread_rename(mtask__os_thread thread, const char *name) {
+    (void)thread, (void)name;
+}
+
+/* The thread does not end, and so no destructor ever runs. */
+static struct {
+    bool used;
+    void *value;
+} mtask__keys[16];
+
+static mtask_status mtask__os_key_create(mtask_word *key, void (*destructor)(void *value)) {
+    (void)destructor;
+    for (mtask_word i = 0; i < sizeof mtask__keys / sizeof mtask__keys[0]; i++)
+        if (!mtask__keys[i].used) {
+            mtask__keys[i].used = true;
+            mtask__keys[i].value = NULL;
+            *key = i + 1;
+            return MTASK_OK;
+        }
+    return MTASK_NOMEM;
+}
+
+static void mtask__os_key_delete(mtask_word key) {
+    mtask__keys[key - 1].used = false;
+}
+
+static void *mtask__os_key_get(mtask_word key) {
+    return mtask__keys[key - 1].value;
+}
+
+static mtask_status mtask__os_key_set(mtask_word key, void *value) {
+    mtask__keys[key - 1].value = value;
+    return MTASK_OK;
+}
+
+static uint32_t mtask__os_nonce(void) {
+    return 1;
+}
+
+static void mtask__os_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
+    (void)prepare, (void)parent, (void)child;
+}
+
+static mtask_status mtask__os_robust_init(mtask_shared_mutex *mutex) {
+    (void)mutex;
+    return MTASK_UNSUPPORTED;
+}
+
+static mtask_status mtask__os_robust_deinit(mtask_shared_mutex *mutex) {
+    (void)mutex;
+    return MTASK_UNSUPPORTED;
+}
+
+static mtask_status mtask__os_robust_lock(mtask_shared_mutex *mutex, int64_t deadline) {
+    (void)mutex, (void)deadline;
+    return MTASK_UNSUPPORTED;
+}
+
+static mtask_status mtask__os_robust_consistent(mtask_shared_mutex *mutex) {
+    (void)mutex;
+    return MTASK_UNSUPPORTED;
+}
+
+static mtask_status mtask__os_robust_unlock(mtask_shared_mutex *mutex) {
+    (void)mutex;
+    return MTASK_UNSUPPORTED;
+}
+
+# endif /* no-threads */
 
 # ifdef __cplusplus
 } /* extern "C" */

@@ -86,7 +86,9 @@
    NOT DONE HERE
      A coroutine may be resumed by different threads in turn, if nothing of the compiler's keeps the
      address of a thread-local variable across a yield: best let each stay on one thread. Leaving a
-     coroutine by longjmp or by a C++ exception is not possible; catch them inside. Hardware shadow
+     coroutine by longjmp or by a C++ exception is not possible; catch them inside, and do not yield
+     in a catch block. A function that is compiled for a larger instruction set than its file (by an
+     attribute, for AVX-512) must resume and yield through another function. Hardware shadow
      stacks (x86 CET SHSTK): mtask_coro_create answers MTASK_UNSUPPORTED while they are in force.
 
    CONTENTS: grep for the tag.
@@ -99,7 +101,8 @@
    OPTIONS (define them before the include, the same in every file)
      MTASK_CORO_STACK        bytes of a stack by default (default: 262144)
      MTASK_CORO_NO_LOOP      coroutines alone, without loops
-     MTASK_CORO_UCONTEXT     switch by makecontext, setjmp and longjmp instead of assembly
+     MTASK_CORO_UCONTEXT     switch by makecontext, setjmp and longjmp instead of assembly; keeps the
+                             modes of floating point apart only on x86
      MTASK_CORO_NO_FPU       do not keep the rounding and exception modes of floating point apart
      MTASK_CORO_CHECK        look after each switch whether the stack overflowed: MTASK_OVERFLOW
      MTASK_CORO_CENSUS       count how much stack is used, by the places that create coroutines
@@ -142,7 +145,7 @@ typedef struct mtask_coro_desc {
     void *stack;       /* memory for its stack and for all that belongs to it: the caller's, in use
                           until it is destroyed (default: a stack of mtask's) */
     size_t stack_size; /* bytes, at least MTASK_CORO_STACK_MIN; of mtask's own rounded up to a power
-                          of two (default: MTASK_CORO_STACK) */
+                          of two, in which the guard is (default: MTASK_CORO_STACK) */
     const char *site;  /* for the census; not copied (default: where mtask_coro_create stands in
                           builds with MTASK_CORO_CENSUS) */
 } mtask_coro_desc;
@@ -229,7 +232,8 @@ typedef struct mtask_coro_stack_info {
     size_t reserved;  /* bytes of address space, all together */
 } mtask_coro_stack_info;
 
-/* Counts them. Does not block for long. */
+/* Counts them. Those that other threads keep for themselves count as in use. Does not block for
+   long. */
 MTASK_API mtask_coro_stack_info mtask_coro_stacks(void);
 
 /* Bytes of stack that are left to the caller, above the guard: of its coroutine or task; SIZE_MAX on
@@ -275,7 +279,7 @@ typedef struct mtask_loop_desc {
    that are left then are cancelled and waited for. `outcome` (NULL allowed) says how fn ended.
    MTASK_OK; MTASK_FAILED: fn failed. MTASK_DEADLOCK: see mtask_loop_desc. MTASK_INVALID: no fn, or
    this thread runs a loop already. MTASK_NOMEM, MTASK_SYSTEM, MTASK_UNSUPPORTED: it could not begin.
-   MTASK_BROKEN: in the child of a fork. */
+   MTASK_BROKEN: in the child of a process that a task of it has forked. */
 MTASK_API mtask_status mtask_loop_run(mtask_fn fn, void *arg, mtask_outcome *outcome);
 
 /* The same, on a loop as the description says. */
@@ -334,11 +338,12 @@ MTASK_API mtask_status mtask_loop_post(mtask_loop *loop, mtask_loop_call *call);
 
 /* ---- >>cancel: cancellation, time limits ---- */
 
-/* Whether the calling task has been cancelled, or a limit that it has set has passed. */
+/* Whether waits of the calling task answer MTASK_CANCELED now: it has been cancelled, or a limit that
+   it has set has passed, and no shield holds that off. */
 MTASK_API bool mtask_canceled(void);
 
-/* From here to the matching end, waits of the calling task are not cancelled: for clean-up. They
-   nest. No effect outside of a loop. */
+/* From here to the matching end, waits of the calling task are not cancelled: for clean-up. Only limits
+   that begin in between cut them short. They nest. No effect outside of a loop. */
 MTASK_API void mtask_shield_begin(void);
 MTASK_API void mtask_shield_end(void);
 
@@ -351,8 +356,9 @@ MTASK_API void mtask_nopark_end(void);
 typedef struct mtask_limit {
     struct mtask_limit *outer;
     int64_t deadline;
-    bool canceled; /* it has been reached, or was cancelled by hand */
-    bool told;     /* a wait has ended because of it */
+    bool canceled;    /* it has been reached, or was cancelled by hand */
+    bool told;        /* a wait has ended because of it */
+    unsigned shields; /* begun so far: only these hold it off that begin within */
     struct mtask__strand *task;
 } mtask_limit;
 
@@ -577,8 +583,13 @@ struct mtask_coro {
 /* The coroutine that runs on this thread. Initial-exec: so its address is never computed, and cannot
    be remembered across a switch. */
 # define mtask__coro_here MTASK__VERSIONED(mtask__coro_here)
-# if MTASK__CORO_INLINE && !defined(MTASK_NO_THREADS)
-MTASK__ONE_HERE __thread mtask_coro *mtask__coro_here __attribute__((tls_model("initial-exec")));
+# ifdef MTASK_NO_THREADS
+#  define MTASK__CORO_TLS
+# else
+#  define MTASK__CORO_TLS __thread __attribute__((tls_model("initial-exec")))
+# endif
+# if MTASK__CORO_INLINE || defined(MTASK_NO_THREADS)
+MTASK__ONE_HERE MTASK__CORO_TLS mtask_coro *mtask__coro_here;
 MTASK__INLINE mtask_coro *mtask__coro_get(void) {
     return mtask__coro_here;
 }
@@ -605,6 +616,7 @@ MTASK_API void *mtask__context_switch(mtask__context *from, mtask__context *to, 
 #  endif
 #  ifdef MTASK_CORO_NO_FPU
 #   define MTASK__CORO_FPU
+#   define MTASK__CORO_FPU_RARE
 #  else /* first what takes longest: reading MXCSR. The flags of what happened before (its lower six
            bits) are nobody's. */
 #   define MTASK__CORO_FPU                                                                         \
@@ -613,15 +625,22 @@ MTASK_API void *mtask__context_switch(mtask__context *from, mtask__context *to, 
     "ldmxcsr 32(%%rsi)\n\t"                                                                        \
     "movzwl 36(%%rdi), %%r8d\n\t"                                                                  \
     "cmpw 36(%%rsi), %%r8w\n\t"                                                                    \
-    "je 2f\n\t"                                                                                    \
-    "fldcw 36(%%rsi)\n"                                                                            \
+    "jne 3f\n"                                                                                     \
     "2:\n\t"
+#   define MTASK__CORO_FPU_RARE "3: fldcw 36(%%rsi)\n\tjmp 2b\n"
 #  endif
-#  ifdef __AVX512F__
+#  ifdef __APX_F__
+#   define MTASK__CORO_APX                                                                         \
+    , "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27", "r28",   \
+        "r29", "r30", "r31"
+#  else
+#   define MTASK__CORO_APX
+#  endif
+#  if defined(__AVX512F__) || defined(__clang__)
 #   define MTASK__CORO_AVX512                                                                      \
     , "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25",    \
         "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31", "k1", "k2", "k3", "k4", "k5", "k6",  \
-        "k7"
+        "k7" MTASK__CORO_APX
 #  else
 #   define MTASK__CORO_AVX512
 #  endif
@@ -629,23 +648,22 @@ MTASK_API void *mtask__context_switch(mtask__context *from, mtask__context *to, 
    it needs in the stack, since nothing else survives; rbp and rbx it may not let go of. Nothing is
    pushed: below the stack pointer lies the red zone. */
 MTASK__INLINE void *mtask__context_swap(mtask__context *from, mtask__context *to, void *note) {
-    __asm__ volatile(MTASK__CORO_FPU "leaq 1f(%%rip), %%r8\n\t"
-                                     "movq %%r8, (%%rdi)\n\t"
-                                     "movq %%rsp, 8(%%rdi)\n\t"
-                                     "movq %%rbp, 16(%%rdi)\n\t"
-                                     "movq %%rbx, 24(%%rdi)\n\t"
-                                     "movq 8(%%rsi), %%rsp\n\t"
-                                     "movq 16(%%rsi), %%rbp\n\t"
-                                     "movq 24(%%rsi), %%rbx\n\t"
-                                     "jmpq *(%%rsi)\n"
-                                     "1:\n\t" MTASK__CORO_LANDING
-                     : "+D"(from), "+S"(to), "+a"(note)
-                     :
-                     : "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0",
-                       "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",
-                       "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "st", "st(1)", "st(2)",
-                       "st(3)", "st(4)", "st(5)", "st(6)", "st(7)", "memory",
-                       "cc" MTASK__CORO_AVX512);
+    __asm__ volatile(
+        MTASK__CORO_FPU "leaq 1f(%%rip), %%r8\n\t"
+                        "movq %%r8, (%%rdi)\n\t"
+                        "movq %%rsp, 8(%%rdi)\n\t"
+                        "movq %%rbp, 16(%%rdi)\n\t"
+                        "movq %%rbx, 24(%%rdi)\n\t"
+                        "movq 8(%%rsi), %%rsp\n\t"
+                        "movq 16(%%rsi), %%rbp\n\t"
+                        "movq 24(%%rsi), %%rbx\n\t"
+                        "jmpq *(%%rsi)\n" MTASK__CORO_FPU_RARE "1:\n\t" MTASK__CORO_LANDING
+        : "+D"(from), "+S"(to), "+a"(note)
+        :
+        : "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1",
+          "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
+          "xmm13", "xmm14", "xmm15", "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)",
+          "st(7)", "memory", "cc" MTASK__CORO_AVX512);
     return note;
 }
 # endif
@@ -661,10 +679,12 @@ MTASK_API bool mtask__coro_overflowed(const mtask_coro *coro);
 # endif
 
 MTASK__INLINE mtask_status mtask_coro_resume(mtask_coro *coro, void *in, void **out) {
+    mtask_coro *here = mtask__coro_get();
     mtask_coro *from;
     if (MTASK__UNLIKELY(coro->state > MTASK_CORO_SUSPENDED))
         return mtask__coro_refuse(coro, out);
-    coro->resumer = mtask__coro_get();
+    if (MTASK__UNLIKELY(coro->resumer != here))
+        coro->resumer = here; /* mostly it is, and a store would be waited for */
     coro->value = in;
     coro->state = MTASK_CORO_RUNNING;
     mtask__coro_set(coro);
@@ -801,6 +821,7 @@ typedef struct mtask__coros_state {
     bool ready;                                      /* forks have been seen to, and `threads` */
     mtask_local threads;                             /* has a thread's cache flushed at its end */
     struct mtask__slab *slabs[MTASK__STACK_CLASSES]; /* those that have something to give */
+    struct mtask__slab *full;                        /* those that have not */
     size_t empty;                                    /* slabs of which nothing is in use */
     mtask_coro_stack_info info;                      /* `free` counts those in slabs */
     struct mtask__census *census;
@@ -809,11 +830,11 @@ typedef struct mtask__coros_state {
 # define mtask__coros    MTASK__VERSIONED(mtask__coros)
 # define mtask__coro_own MTASK__VERSIONED(mtask__coro_own)
 MTASK__ONE mtask__coros_state mtask__coros;
-MTASK__ONE __thread mtask__coro_thread mtask__coro_own;
+MTASK__ONE MTASK__THREAD_LOCAL mtask__coro_thread mtask__coro_own;
 MTASK__MERGED(mtask__coros)
 MTASK__MERGED(mtask__coro_own)
-# if MTASK__CORO_INLINE && !defined(MTASK_NO_THREADS) && !defined(MTASK_STATIC)
-MTASK__ONE __thread mtask_coro *mtask__coro_here __attribute__((tls_model("initial-exec")));
+# if (MTASK__CORO_INLINE || defined(MTASK_NO_THREADS)) && !defined(MTASK_STATIC)
+MTASK__ONE MTASK__CORO_TLS mtask_coro *mtask__coro_here;
 MTASK__MERGED(mtask__coro_here)
 # endif
 
@@ -823,7 +844,7 @@ static __attribute__((noinline)) mtask__coro_thread *mtask__coro_me(void) {
     return &mtask__coro_own;
 }
 
-# if !MTASK__CORO_INLINE || defined(MTASK_NO_THREADS)
+# if !MTASK__CORO_INLINE && !defined(MTASK_NO_THREADS)
 MTASK_API __attribute__((noinline)) mtask_coro *mtask__coro_get(void) {
     return mtask__coro_own.coro;
 }
@@ -834,6 +855,10 @@ MTASK_API __attribute__((noinline)) void mtask__coro_set(mtask_coro *coro) {
 # endif
 
 static void mtask__stacks_flush(void *own);
+
+# ifndef MTASK_CORO_NO_LOOP
+static void mtask__loop_orphan(mtask__coro_thread *own);
+# endif
 
 static void mtask__coros_fork_prepare(void) {
     mtask__lock(&mtask__coros.lock);
@@ -846,9 +871,7 @@ static void mtask__coros_fork_parent(void) {
 static void mtask__coros_fork_child(void) {
     mtask__store(&mtask__coros.lock.word, 0, RELAXED); /* there is one thread: pairs with none */
 # ifndef MTASK_CORO_NO_LOOP
-    if (mtask__coro_me()->loop != NULL)
-        mtask__coro_me()->orphaned = true;
-    mtask__coro_me()->loop = NULL;
+    mtask__loop_orphan(mtask__coro_me());
 # endif
 }
 
@@ -877,9 +900,9 @@ static void mtask__coros_init(void) {
 
 /* Stacks of one class, side by side. */
 typedef struct mtask__slab {
-    struct mtask__slab *next; /* in a list of mtask__coros.slabs, while it has something to give */
+    struct mtask__slab *next; /* in one of the lists of mtask__coros */
     struct mtask__slab *prev;
-    bool listed;
+    bool full;     /* which one */
     unsigned kind; /* the class: stacks of 1 << kind bytes */
     unsigned count;
     unsigned carved; /* how many were ever used */
@@ -898,24 +921,33 @@ static unsigned mtask__stack_class(size_t size) {
     return kind < MTASK__STACK_CLASSES && kind < 8 * sizeof size - 1 ? kind : 0;
 }
 
-static void mtask__slab_link(mtask__slab *slab) {
-    mtask__slab **list = &mtask__coros.slabs[slab->kind];
+static mtask__slab **mtask__slab_list(const mtask__slab *slab) {
+    return slab->full ? &mtask__coros.full : &mtask__coros.slabs[slab->kind];
+}
+
+static void mtask__slab_link(mtask__slab *slab, bool full) {
+    mtask__slab **list;
+    slab->full = full;
+    list = mtask__slab_list(slab);
     slab->prev = NULL;
     slab->next = *list;
     if (*list != NULL)
         (*list)->prev = slab;
     *list = slab;
-    slab->listed = true;
 }
 
 static void mtask__slab_unlink(mtask__slab *slab) {
     if (slab->prev != NULL)
         slab->prev->next = slab->next;
     else
-        mtask__coros.slabs[slab->kind] = slab->next;
+        *mtask__slab_list(slab) = slab->next;
     if (slab->next != NULL)
         slab->next->prev = slab->prev;
-    slab->listed = false;
+}
+
+static void mtask__slab_move(mtask__slab *slab, bool full) {
+    mtask__slab_unlink(slab);
+    mtask__slab_link(slab, full);
 }
 
 /* A new slab of a class; smaller where there is not enough address space. Under the lock. */
@@ -926,7 +958,7 @@ static mtask__slab *mtask__slab_create(unsigned kind) {
     if (slab == NULL)
         return NULL;
     memset(slab, 0, sizeof *slab);
-    for (; slab->memory == NULL && size >= span; size /= 4) {
+    for (; slab->memory == NULL && size >= span; size /= 2) {
         slab->memory = mtask__os_stacks_map(size);
         slab->count = (unsigned)(size / span);
     }
@@ -937,7 +969,7 @@ static mtask__slab *mtask__slab_create(unsigned kind) {
     slab->kind = kind;
     mtask__coros.info.reserved += slab->count * span;
     mtask__coros.empty++;
-    mtask__slab_link(slab);
+    mtask__slab_link(slab, false);
     return slab;
 }
 
@@ -1005,7 +1037,7 @@ static mtask__stack *mtask__slabs_take(unsigned kind) {
     if (slab->used++ == 0)
         mtask__coros.empty--;
     if (slab->used == slab->count)
-        mtask__slab_unlink(slab);
+        mtask__slab_move(slab, true);
     mtask__coros.info.in_use++;
     return stack;
 }
@@ -1017,8 +1049,8 @@ static void mtask__slabs_give(mtask__stack *stack) {
     slab->free = stack;
     mtask__coros.info.free++;
     mtask__coros.info.in_use--;
-    if (!slab->listed)
-        mtask__slab_link(slab);
+    if (slab->full)
+        mtask__slab_move(slab, false);
     if (--slab->used > 0)
         return;
     if (++mtask__coros.empty > MTASK__SLABS_EMPTY)
@@ -1272,10 +1304,8 @@ mtask__watch_arrive(void *frames) {
     const void *low;
     size_t size;
     __sanitizer_finish_switch_fiber(frames, &low, &size);
-    if (left->low == NULL) { /* it is not a stack of ours */
-        left->low = low;
-        left->size = size;
-    }
+    left->low = low; /* known of coroutines, not of who resumes them */
+    left->size = size;
 #  else
     (void)frames;
 #  endif
@@ -1497,16 +1527,18 @@ MTASK_API mtask_status mtask_coro_close(mtask_coro *coro) {
 }
 
 MTASK_API mtask_status mtask_coro_destroy(mtask_coro *coro) {
+    mtask__stack *stack;
     if (coro == NULL)
         return MTASK_OK;
+    stack = coro->stack;
     if (coro->state == MTASK_CORO_SUSPENDED || coro->state == MTASK_CORO_RUNNING)
         return MTASK_INVALID;
-    mtask__context_close(&coro->context, coro->stack);
+    mtask__context_close(&coro->context, stack);
     if (MTASK_CORO_CENSUS && coro->failure != NULL)
         memset(coro->failure, 0, sizeof *coro->failure);
     if (MTASK_CORO_CENSUS)
-        mtask__census_note(coro->stack, coro->site, coro->name);
-    mtask__stack_give(coro->stack);
+        mtask__census_note(stack, coro->site, coro->name); /* wipes the coroutine out */
+    mtask__stack_give(stack);
     return MTASK_OK;
 }
 
@@ -1564,6 +1596,9 @@ static mtask_status mtask__os_poller_wait(mtask__poller *poller, int64_t deadlin
 
 /* Ends the wait of another thread, or the next one. Async-signal-safe; keeps errno. */
 static void mtask__os_poller_wake(const mtask__poller *poller);
+
+/* Waits for a millisecond, without the poller. */
+static void mtask__os_nap(void);
 
 /* Forgets the wakes so far. */
 static void mtask__os_poller_clear(mtask__poller *poller);
@@ -1659,7 +1694,8 @@ typedef struct mtask__alarms {
     uint32_t serial;
 } mtask__alarms;
 
-#  define MTASK__LOOP_BUDGET 61 /* switches between two looks at what comes from outside */
+#  define MTASK__LOOP_BREAKS 100 /* after so many dead-locks in a row it just sleeps */
+#  define MTASK__LOOP_BUDGET 61  /* switches between two looks at what comes from outside */
 
 struct mtask_loop {
     mtask__context context; /* where it goes on when no task can */
@@ -1672,6 +1708,7 @@ struct mtask_loop {
     bool inside;     /* mtask_loop_step is at work: what is ready is found without a wake */
     bool ending;     /* no task may be started any more */
     bool deadlocked; /* found */
+    unsigned breaks; /* how often, in a row */
     bool hosted;     /* somebody polls its descriptor */
     int64_t now;     /* the time of the last look */
     size_t count;    /* tasks that have not ended */
@@ -1707,6 +1744,20 @@ static const mtask__stack *mtask__stack_here(void) {
     if (coro != NULL)
         return coro->stack;
     return strand != NULL ? strand->stack : NULL;
+}
+
+/* In the child of a fork: the calling task goes on, as its thread, without a loop. What it holds stays
+   its own: its number is the same, but for the part that tells processes apart. */
+static void mtask__loop_orphan(mtask__coro_thread *own) {
+    mtask__strand *self = own->loop != NULL ? own->loop->running : NULL;
+    if (own->loop != NULL)
+        own->orphaned = true;
+    own->loop = NULL;
+    if (self == NULL)
+        return;
+    self->task.parker = NULL;
+    self->task.id = (self->task.id & ~((uint64_t)0xffffff << 40)) | (uint64_t)mtask__nonce() << 40;
+    (void)mtask__task_switch(&self->task);
 }
 
 /* ---- >>timers: the heap ---- */
@@ -1926,8 +1977,9 @@ static void mtask__loop_drain(mtask_loop *loop) {
         void (*fn)(void *arg) = calls->fn;
         void *arg = calls->arg;
         next = calls->next;
-        mtask__store(&calls->posted, 0, RELEASE); /* pairs with mtask_loop_post */
-        fn(arg);
+        (void)mtask__exchange(&calls->posted, 0,
+                              ACQ_REL); /* sees all that was done before a post */
+        fn(arg);                        /* that found it posted already */
     }
 }
 
@@ -1950,30 +2002,35 @@ static void mtask__loop_bury(mtask_loop *loop) {
 
 /* ---- >>cancel ---- */
 
-static bool mtask__strand_may_cancel(const mtask__strand *strand, int flags) {
-    return strand->shields == 0 && (flags & MTASK__NOCANCEL) == 0;
-}
-
 /* Sees which limits have been reached. */
 static void mtask__strand_check_limits(mtask__strand *strand, int64_t now) {
     strand->until = MTASK_FOREVER;
     for (mtask_limit *limit = strand->limit; limit != NULL; limit = limit->outer) {
         if (!limit->canceled && limit->deadline <= now)
             limit->canceled = true;
-        if (!limit->canceled && limit->deadline < strand->until)
+        if (!limit->canceled && limit->deadline < strand->until &&
+            limit->shields >= strand->shields)
             strand->until = limit->deadline;
     }
 }
 
-/* Whether its waits are to end, and says so to the limits that are the reason. */
+/* Whether its waits are to end. */
+static bool mtask__strand_has_reason(const mtask__strand *strand) {
+    bool reason = strand->canceled && strand->shields == 0;
+    for (const mtask_limit *limit = strand->limit; limit != NULL; limit = limit->outer)
+        reason = reason || (limit->canceled && limit->shields >= strand->shields);
+    return reason;
+}
+
+/* The same, now, and says so to the limits that are the reason. */
 static bool mtask__strand_is_canceled(mtask__strand *strand, int64_t now) {
-    bool canceled = strand->canceled;
+    bool canceled = strand->canceled && strand->shields == 0;
     if (strand->limit == NULL)
         return canceled;
     if (strand->until <= now)
         mtask__strand_check_limits(strand, now);
     for (mtask_limit *limit = strand->limit; limit != NULL; limit = limit->outer) {
-        if (limit->canceled)
+        if (limit->canceled && limit->shields >= strand->shields)
             canceled = limit->told = true;
     }
     return canceled;
@@ -1991,7 +2048,8 @@ static bool mtask__strand_interrupt(mtask__strand *strand, mtask_status status) 
 
 /* Tells a strand that may be waiting that there is a reason not to. On the loop's thread. */
 static void mtask__strand_nudge(mtask__strand *strand) {
-    if (strand->waiter == NULL || !mtask__strand_may_cancel(strand, strand->waiter->flags))
+    if (strand->waiter == NULL || (strand->waiter->flags & MTASK__NOCANCEL) != 0 ||
+        !mtask__strand_has_reason(strand))
         return;
     if (mtask__strand_interrupt(strand, MTASK_CANCELED))
         (void)mtask__strand_is_canceled(strand, 0);
@@ -2043,7 +2101,7 @@ static mtask_status mtask__strand_park(mtask__parker *parker, mtask__waiter *wai
                                        int64_t deadline) {
     mtask__strand *self = mtask__strand_here();
     mtask_loop *loop = self->loop;
-    bool may_cancel = mtask__strand_may_cancel(self, waiter->flags);
+    bool may_cancel = (waiter->flags & MTASK__NOCANCEL) == 0;
     int64_t now = self->limit != NULL ? mtask_now() : 0;
     int64_t end = deadline;
     mtask_status status;
@@ -2220,10 +2278,11 @@ static void mtask__loop_list(mtask_loop *loop, mtask__strand *strand) {
 
 /* Gives back what a strand had that does not stand on its stack any more. */
 static void mtask__strand_bury(mtask__strand *strand) {
-    mtask__context_close(&strand->context, strand->stack);
+    mtask__stack *stack = strand->stack;
+    mtask__context_close(&strand->context, stack);
     if (MTASK_CORO_CENSUS)
-        mtask__census_note(strand->stack, strand->site, strand->name);
-    mtask__stack_give(strand->stack);
+        mtask__census_note(stack, strand->site, strand->name); /* wipes the strand out */
+    mtask__stack_give(stack);
 }
 
 /* Whether nothing but the stack is left to give back, and the thread keeps that for itself. Then
@@ -2239,8 +2298,10 @@ static mtask__context *mtask__strand_exit(mtask__strand *self) {
     mtask_loop *loop = self->loop;
     if (!mtask__loop_is_here(loop)) { /* a child of fork, where the loop is none any more */
         mtask__coro_set(NULL);
+        (void)mtask__task_switch(NULL);
         return &loop->context;
     }
+    loop->breaks = 0;
     mtask__loop_unlist(loop, self);
     if (!mtask__strand_is_gone(self)) {
         self->next = loop->dead;
@@ -2280,11 +2341,19 @@ static void mtask__strand_entry(mtask__context *from, mtask__context *to, void *
 static const mtask__parker mtask__strand_parker = {mtask__strand_park, mtask__strand_pin,
                                                    mtask__strand_post};
 
+/* Room for a timer of each task, so that no wait fails for lack of memory. */
+static mtask_status mtask__loop_reserve(mtask_loop *loop) {
+    if (loop->count < loop->alarms.capacity || mtask__alarms_grow(&loop->alarms))
+        return MTASK_OK;
+    return MTASK_NOMEM;
+}
+
 /* What the loop does with a strand that another thread has started. */
 static void mtask__strand_adopt(void *arg) {
     mtask__strand *strand = (mtask__strand *)arg;
     strand->call.fn = mtask__strand_arrive;
     strand->canceled = strand->loop->ending;
+    (void)mtask__loop_reserve(strand->loop); /* if that fails, its timed waits may */
     mtask__loop_list(strand->loop, strand);
     mtask__loop_queue(strand->loop, strand);
 }
@@ -2353,7 +2422,7 @@ static void mtask__strand_start(mtask__strand *strand, bool now) {
         return;
     }
     mtask__loop_list(loop, strand);
-    if (now && loop->inside && loop->running != NULL)
+    if (now)
         mtask__strand_switch_to(loop->running, strand);
     else
         mtask__strand_ready(strand);
@@ -2368,7 +2437,9 @@ static mtask_status mtask__loop_find(mtask_loop **loop) {
         return own->orphaned ? MTASK_BROKEN : MTASK_INVALID;
     if (!mtask__loop_is_here(*loop))
         return MTASK_BROKEN;
-    return own->loop == *loop && (*loop)->ending ? MTASK_CLOSED : MTASK_OK;
+    if (own->loop != *loop)
+        return MTASK_OK;
+    return (*loop)->ending ? MTASK_CLOSED : mtask__loop_reserve(*loop);
 }
 
 MTASK_API mtask_status mtask_go_ex(const mtask_go_desc *desc) {
@@ -2377,6 +2448,8 @@ MTASK_API mtask_status mtask_go_ex(const mtask_go_desc *desc) {
     mtask_status status = desc->fn == NULL ? MTASK_INVALID : mtask__loop_find(&loop);
     if (desc->future != NULL)
         *desc->future = NULL;
+    if (status == MTASK_OK && desc->now && (!mtask__loop_is_inside(loop) || loop->running == NULL))
+        status = MTASK_INVALID;
     if (status == MTASK_OK)
         status = mtask__strand_create(loop, desc, &strand);
     if (status == MTASK_OK)
@@ -2530,6 +2603,8 @@ static mtask_status mtask__loop_sleep(mtask_loop *loop, int64_t deadline) {
     if (mtask__load(&loop->inbox, SEQ_CST) == NULL)
         status = mtask__os_poller_wait(&loop->poller, deadline);
     mtask__store(&loop->asleep, 0, RELAXED); /* who still sees 1 wakes it once in vain */
+    if (status != MTASK_OK)
+        mtask__os_nap(); /* and looks for itself what has come: slow, but nothing is lost */
     return status;
 }
 
@@ -2538,7 +2613,8 @@ static void mtask__loop_break(mtask_loop *loop);
 /* Whether nothing will ever happen here again, though tasks are left. */
 static bool mtask__loop_is_stuck(const mtask_loop *loop) {
     return loop->desc.no_external_wakers && loop->count > 0 && loop->outside == 0 &&
-           loop->alarms.count == 0 && mtask__load(&loop->inbox, RELAXED) == NULL;
+           loop->breaks < MTASK__LOOP_BREAKS && loop->alarms.count == 0 &&
+           mtask__load(&loop->inbox, RELAXED) == NULL;
 }
 
 /* Waits for something to do, if there is nothing. MTASK_TIMEOUT: there still is nothing. */
@@ -2553,7 +2629,7 @@ static mtask_status mtask__loop_await(mtask_loop *loop, int64_t deadline) {
     }
     next = mtask__alarms_next(&loop->alarms);
     status = mtask__loop_sleep(loop, next < deadline ? next : deadline);
-    if (status != MTASK_OK)
+    if (status != MTASK_OK && loop->hosted)
         return status;
     mtask__loop_drain(loop);
     mtask__loop_tick(loop);
@@ -2758,27 +2834,27 @@ MTASK_API mtask_status mtask_loop_run(mtask_fn fn, void *arg, mtask_outcome *out
 
 MTASK_API bool mtask_canceled(void) {
     mtask__strand *self = mtask__strand_here();
-    bool canceled;
     if (self == NULL)
         return false;
-    canceled = self->canceled;
     if (self->limit != NULL)
         mtask__strand_check_limits(self, mtask_now());
-    for (const mtask_limit *limit = self->limit; limit != NULL; limit = limit->outer)
-        canceled = canceled || limit->canceled;
-    return canceled;
+    return mtask__strand_has_reason(self);
 }
 
 MTASK_API void mtask_shield_begin(void) {
     mtask__strand *self = mtask__strand_here();
-    if (self != NULL)
-        self->shields++;
+    if (self == NULL)
+        return;
+    self->shields++;
+    mtask__strand_check_limits(self, 0);
 }
 
 MTASK_API void mtask_shield_end(void) {
     mtask__strand *self = mtask__strand_here();
-    if (self != NULL && self->shields > 0)
-        self->shields--;
+    if (self == NULL || self->shields == 0)
+        return;
+    self->shields--;
+    mtask__strand_check_limits(self, 0);
 }
 
 MTASK_API void mtask_nopark_begin(void) {
@@ -2797,6 +2873,7 @@ static void mtask__limit_push(mtask__strand *self, mtask_limit *limit, int64_t d
     limit->outer = self->limit;
     limit->deadline = deadline;
     limit->canceled = limit->told = false;
+    limit->shields = self->shields;
     limit->task = self;
     self->limit = limit;
     if (deadline < self->until)
@@ -3158,6 +3235,7 @@ static void mtask__loop_break(mtask_loop *loop) {
     if (!loop->deadlocked)
         mtask__loop_explain(loop);
     loop->deadlocked = true;
+    loop->breaks++;
     if (loop->desc.on_deadlock != NULL)
         loop->desc.on_deadlock(loop, loop->desc.ctx);
     for (mtask__strand *strand = loop->oldest; strand != NULL; strand = strand->loop_next)
@@ -3744,7 +3822,7 @@ typedef struct mtask__passage {
 } mtask__passage;
 
 #  define mtask__passage_here MTASK__VERSIONED(mtask__passage_here)
-MTASK__ONE __thread mtask__passage mtask__passage_here;
+MTASK__ONE MTASK__THREAD_LOCAL mtask__passage mtask__passage_here;
 MTASK__MERGED(mtask__passage_here)
 
 static MTASK__UNWATCHED __attribute__((noinline)) mtask__passage *mtask__passage_me(void) {
@@ -3784,8 +3862,28 @@ void mtask__longjmp(struct __jmp_buf_tag *buffer, int value) __asm__("_longjmp")
 #   define mtask__longjmp longjmp
 #  endif
 
-#  if MTASK__TSAN
-/* ThreadSanitizer does not allow to jump between stacks. */
+/* What setjmp does not keep: the modes of floating point. */
+#  if (defined(__x86_64__) || (defined(__i386__) && defined(__SSE__))) &&                          \
+      !defined(MTASK_CORO_NO_FPU)
+static void mtask__modes_save(mtask__context *context) {
+    __asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(context->mxcsr), "=m"(context->x87));
+}
+
+static void mtask__modes_load(const mtask__context *context) {
+    __asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(context->mxcsr), "m"(context->x87));
+}
+#  else
+static void mtask__modes_save(mtask__context *context) {
+    (void)context;
+}
+
+static void mtask__modes_load(const mtask__context *context) {
+    (void)context;
+}
+#  endif
+
+#  if MTASK__CORO_WATCHED
+/* Sanitizers do not allow to jump between stacks. */
 MTASK_API MTASK__UNWATCHED __attribute__((noinline)) void *
 mtask__context_jump(mtask__context *from, mtask__context *to, void *note) {
     mtask__passage *passage = mtask__passage_me();
@@ -3807,11 +3905,13 @@ MTASK_API __attribute__((noinline)) void *mtask__context_jump(mtask__context *fr
     passage->note = note;
     from->words[0] = &here;
     from->words[1] = NULL;
+    mtask__modes_save(from);
     if (_setjmp(here) == 0) {
         if (to->words[1] != NULL)
             (void)setcontext((ucontext_t *)to->words[1]);
         mtask__longjmp(*(jmp_buf *)to->words[0], 1);
     }
+    mtask__modes_load(from);
     return mtask__passage_me()->note;
 }
 #  endif
@@ -3885,16 +3985,25 @@ static size_t mtask__os_guards_most(void) {
     return most / 4;
 }
 
+/* Whether this system knows the cheap guard. One that says yes to an advice that nobody gives (a
+   simulator) does not. */
+static bool mtask__os_guards_are_cheap(char *low, size_t size) {
+    return madvise(low, size, 0x4d54534b) != 0 && madvise(low, size, MTASK__GUARD_INSTALL) == 0;
+}
+
 /* Under the lock. */
 static bool mtask__os_stack_guard(char *low, size_t size) {
     static size_t left;
     static bool known;
+    static bool cheap;
     int saved = errno;
-    bool done = madvise(low, size, MTASK__GUARD_INSTALL) == 0;
-    if (!done && !known) {
-        left = mtask__os_guards_most();
+    bool done;
+    if (!known) {
         known = true;
+        cheap = mtask__os_guards_are_cheap(low, size);
+        left = mtask__os_guards_most();
     }
+    done = cheap && madvise(low, size, MTASK__GUARD_INSTALL) == 0;
     if (!done && left > 0) {
         left--;
         done = mprotect(low, size, PROT_NONE) == 0;
@@ -3904,19 +4013,18 @@ static bool mtask__os_stack_guard(char *low, size_t size) {
 }
 
 static unsigned mtask__os_stack_watch(char *low, char *top) {
+    (void)low, (void)top;
 #  ifdef VALGRIND_STACK_REGISTER
     return (unsigned)VALGRIND_STACK_REGISTER(low, top - 1);
 #  else
-    (void)low, (void)top;
     return 0;
 #  endif
 }
 
 static void mtask__os_stack_unwatch(unsigned watch) {
+    (void)watch;
 #  ifdef VALGRIND_STACK_DEREGISTER
     VALGRIND_STACK_DEREGISTER(watch);
-#  else
-    (void)watch;
 #  endif
 }
 # endif
@@ -3980,6 +4088,13 @@ static mtask_status mtask__os_write(int fd, const char *text, size_t size) {
         }
     }
     return MTASK_OK;
+}
+
+static void mtask__os_nap(void) {
+    const struct timespec span = {0, 1000000};
+    int saved = errno;
+    (void)nanosleep(&span, NULL);
+    errno = saved;
 }
 
 /* Reads what wakes have written, until there is no more. */

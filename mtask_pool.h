@@ -2476,7 +2476,7 @@ static void mtask__pool_configure(mtask_pool *pool) {
         (void)snprintf(pool->name, sizeof pool->name, "%s", desc->name);
     else
         (void)snprintf(pool->name, sizeof pool->name, "Pool-%u",
-                       mtask__add(&mtask__pools.names, 1, RELAXED) +
+                       (unsigned)mtask__add(&mtask__pools.names, 1, RELAXED) +
                            1); /* only the count matters */
     desc->name = NULL;
 }
@@ -3743,7 +3743,8 @@ MTASK_API void mtask_completed_close(mtask_completed *completed) {
 
 /* ---- >>linux-barrier: membarrier ---- */
 
-# if defined(__linux__) && !defined(MTASK_PLATFORM_CUSTOM) && !defined(MTASK_FORCE_POSIX)
+# if defined(__linux__) && !defined(MTASK_PLATFORM_CUSTOM) && !defined(MTASK_FORCE_POSIX) &&       \
+     !defined(MTASK_NO_THREADS)
 #  include <errno.h>
 #  include <sys/syscall.h>
 #  include <unistd.h>
@@ -3774,7 +3775,7 @@ static void mtask__os_barrier(void) {
 
 /* ---- >>posix-barrier: none ---- */
 
-# if defined(MTASK_FORCE_POSIX) || defined(MTASK_PLATFORM_CUSTOM)
+# if defined(MTASK_FORCE_POSIX) || defined(MTASK_PLATFORM_CUSTOM) || defined(MTASK_NO_THREADS)
 static bool mtask__os_barrier_init(void) {
     return false;
 }

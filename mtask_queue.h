@@ -63,7 +63,7 @@
      >>queue  >>select  >>queue-layout  >>queue-type
      implementation: >>queue-side  >>queue-gate  >>queue-ring  >>queue-heap  >>queue-robust
      >>queue-array  >>queue-move  >>queue-done  >>queue-listen  >>queue-make
-     platforms: >>linux-notifier  >>posix-notifier
+     platforms: >>linux-notifier  >>posix-notifier  >>no-notifier
 
    OPTIONS (define them before the include, the same in every file)
      MTASK_NO_STB_DS         do without stb_ds.h (Debian: libstb-dev): unbounded queues answer
@@ -616,14 +616,14 @@ static mtask_status mtask__side_lock(mtask_queue *queue, mtask__queue_side *side
                                      size_t *word) {
     unsigned pauses = queue->kind == MTASK_PRIORITY ? 128 : 16;
     unsigned most = 8 * pauses;
-    unsigned turn = 6; /* the pauses of mtask__backoff are spared */
+    unsigned turn = 6; /* the pauses of mtask__stall are spared */
     if (queue->shared)
         return mtask__side_lock_robust(queue, side, deadline, word);
     while (!mtask__side_try(side, word)) {
         if (pauses <= most && mtask__spin(pauses))
             pauses *= 2;
         else
-            mtask__backoff(&turn);
+            mtask__stall(&turn);
         if (deadline != 0 && mtask__is_over(deadline))
             return MTASK_TIMEOUT;
     }
@@ -2200,7 +2200,8 @@ MTASK_API mtask_status mtask_queue_deinit(mtask_queue *queue) {
 
 /* ---- >>linux-notifier: eventfd ---- */
 
-# if defined(__linux__) && !defined(MTASK_PLATFORM_CUSTOM) && !defined(MTASK_FORCE_POSIX)
+# if defined(__linux__) && !defined(MTASK_PLATFORM_CUSTOM) && !defined(MTASK_FORCE_POSIX) &&       \
+     !defined(MTASK_NO_THREADS)
 #  include <errno.h>
 #  include <sys/eventfd.h>
 #  include <unistd.h>
@@ -2233,7 +2234,7 @@ static void mtask__os_notifier_close(const int pair[2]) {
 
 /* ---- >>posix-notifier: a pipe ---- */
 
-# if defined(MTASK_FORCE_POSIX) && !defined(MTASK_PLATFORM_CUSTOM)
+# if defined(MTASK_FORCE_POSIX) && !defined(MTASK_PLATFORM_CUSTOM) && !defined(MTASK_NO_THREADS)
 #  include <errno.h>
 #  include <fcntl.h>
 #  include <unistd.h>
@@ -2266,6 +2267,27 @@ static void mtask__os_notifier_clear(const int pair[2]) {
 static void mtask__os_notifier_close(const int pair[2]) {
     close(pair[0]);
     close(pair[1]);
+}
+# endif
+
+/* ---- >>no-notifier: no descriptors ---- */
+
+# if defined(MTASK_NO_THREADS) && !defined(MTASK_PLATFORM_CUSTOM)
+static mtask_status mtask__os_notifier_open(int pair[2]) {
+    (void)pair;
+    return MTASK_UNSUPPORTED;
+}
+
+static void mtask__os_notifier_set(const int pair[2]) {
+    (void)pair;
+}
+
+static void mtask__os_notifier_clear(const int pair[2]) {
+    (void)pair;
+}
+
+static void mtask__os_notifier_close(const int pair[2]) {
+    (void)pair;
 }
 # endif
 
