@@ -807,8 +807,9 @@ MTASK_API void mtask_future_release(mtask_future *future);
 MTASK_API mtask_status mtask_future_begin(mtask_future *future);
 
 /* Finishes it with a value, wakes all who wait and runs the callbacks, here, in the order in which
-   they were added. MTASK_OK. MTASK_CANCELED (it was cancelled) and MTASK_INVALID (it was finished):
-   nothing happened, the value stays the caller's. */
+   they were added. MTASK_OK. MTASK_CANCELED (it was cancelled) and MTASK_INVALID (it was finished,
+   or is the result of a loop's task, which alone ends it): nothing happened, the value stays the
+   caller's. */
 MTASK_API mtask_status mtask_future_set(mtask_future *future, void *value);
 
 /* Finishes it with a failure, status and text as in mtask_fail; otherwise as mtask_future_set.
@@ -1297,7 +1298,12 @@ MTASK__INLINE void mtask__fence(void) {
 #  define MTASK__ONE      static __attribute__((unused))
 #  define MTASK__ONE_HERE static __attribute__((unused))
 # else
-#  define MTASK__ONE      __attribute__((weak, visibility("default")))
+#  ifdef __clang__
+#   define MTASK__KEPT
+#  else
+#   define MTASK__KEPT externally_visible, /* also where the linker compiles */
+#  endif
+#  define MTASK__ONE      __attribute__((weak, MTASK__KEPT visibility("default")))
 #  define MTASK__ONE_HERE extern __attribute__((visibility("default")))
 # endif
 # if MTASK_DEBUG
@@ -1331,6 +1337,13 @@ MTASK__ONE_HERE MTASK__THREAD_LOCAL struct mtask__host *mtask__here;
 #  define MTASK_FREE(p)          free(p)
 # endif
 
+/* Whether any atomic read-modify-write of this CPU is a full fence. */
+# if (defined(__i386__) || defined(__x86_64__)) && !MTASK__TSAN
+#  define MTASK__RMW_FENCES 1
+# else
+#  define MTASK__RMW_FENCES 0
+# endif
+
 /* Tells the CPU that this is a waiting loop. */
 # if defined(__i386__) || defined(__x86_64__)
 #  define mtask__pause() __builtin_ia32_pause()
@@ -1347,7 +1360,8 @@ enum {
     MTASK__NOCANCEL = 1 << 9, /* not a cancellation point */
     MTASK__CLASS_1 = 1 << 10,
     MTASK__CLASS_2 = 1 << 11,
-    MTASK__ALONE = 1 << 12, /* nobody will wake it: only time, or cancellation, ends the wait */
+    MTASK__AFTER_RMW = 1 << 13, /* the waker has just changed the word by a read-modify-write */
+    MTASK__ALONE = 1 << 12,     /* nobody will wake it: only time, or cancellation, ends the wait */
     MTASK__CLASSES = MTASK__CLASS_1 | MTASK__CLASS_2
 };
 
@@ -1528,6 +1542,7 @@ typedef struct mtask__future_kind {
         const mtask_future *future); /* a forked child asks: can it never end? NULL: no */
     void (*ended)(
         mtask_future *future); /* called when a LINKED one has, before the callbacks; NULL */
+    bool owned;                /* once it runs, only mtask__future_finish_own ends it */
 } mtask__future_kind;
 
 /* Makes a pending future in memory that is there. */
@@ -1536,6 +1551,10 @@ MTASK_API void mtask__future_init(mtask_future *future, mtask_word references);
 /* Ends it with an outcome; whoever calls this holds a reference. As mtask_future_set. */
 MTASK_API mtask_status mtask__future_finish(mtask_future *future, mtask_status status, void *value,
                                             const char *text);
+
+/* The same, of an owned one that runs (see mtask__future_kind), by its task. */
+MTASK_API void mtask__future_finish_own(mtask_future *future, mtask_status status, void *value,
+                                        const char *text);
 
 /* The outcome of a future that has ended: as mtask_future_get, but nobody takes the value. */
 MTASK_API mtask_status mtask__future_outcome(const mtask_future *future, mtask_outcome *outcome);
@@ -1579,7 +1598,7 @@ extern "C" {
 
 /* ---- >>contract: what a platform supplies; everything above the platforms names no system ---- */
 
-/* The platforms below define the types mtask__os_lock, mtask__os_thread, mtask__os_once (with its
+/* The platforms below define the types mtask__os_thread, mtask__os_once (with its
    initialiser all zero) and MTASK__HAS_SHARED (whether MTASK_SHARED works), and these functions.
    With MTASK_PLATFORM_CUSTOM you write them, in the file that defines MTASK_IMPLEMENTATION, after
    the include; statuses as said, errno for MTASK_SYSTEM. */
@@ -1592,9 +1611,6 @@ extern "C" {
 #  ifndef MTASK__HAS_SHARED
 #   define MTASK__HAS_SHARED 0
 #  endif
-typedef struct mtask__os_lock { /* zero: unlocked */
-    void *data[4];
-} mtask__os_lock;
 typedef void *mtask__os_thread;
 typedef mtask_word mtask__os_once;
 # elif defined(MTASK_NO_THREADS)
@@ -1603,7 +1619,6 @@ typedef mtask_word mtask__os_once;
 #  define MTASK__POSIX      0
 #  define MTASK__HAS_SHARED 0
 #  define MTASK__OS_API     static
-typedef char mtask__os_lock;
 typedef char mtask__os_thread;
 typedef bool mtask__os_once;
 # elif defined(__linux__)
@@ -1630,10 +1645,8 @@ typedef pthread_once_t mtask__os_once;
 # endif
 # if MTASK__FUTEX
 #  define MTASK__HAS_SHARED 1
-typedef mtask_mutex mtask__os_lock;
 # elif MTASK__POSIX
 #  define MTASK__HAS_SHARED 0
-typedef pthread_mutex_t mtask__os_lock;
 # endif
 
 struct mtask__thread;
@@ -1653,10 +1666,6 @@ MTASK__OS_API mtask_status mtask__os_wait(mtask_word *word, mtask_word expected,
 /* Wakes up to `n` threads blocked there; returns how many. Threads that block by mtask__park are
    woken by the parking table instead, and this returns 0. Keeps errno. */
 MTASK__OS_API int mtask__os_wake(mtask_word *word, int n, int flags);
-/* A short lock that blocks the thread, for the buckets of the parking table. */
-MTASK__OS_API void mtask__os_lock_init(mtask__os_lock *lock);
-MTASK__OS_API void mtask__os_lock_acquire(mtask__os_lock *lock);
-MTASK__OS_API void mtask__os_lock_release(mtask__os_lock *lock);
 /* Runs fn exactly once for `once`. */
 MTASK__OS_API void mtask__os_call_once(mtask__os_once *once, void (*fn)(void));
 /* CPUs that this process may use, at least 1. */
@@ -1736,17 +1745,14 @@ typedef struct mtask__thread_self {
 
 # ifdef MTASK_NO_THREADS
 #  define MTASK__BUCKETS 1 /* memory is dear, and there is no crowd */
-# elif MTASK__FUTEX
-#  define MTASK__BUCKETS 4096 /* for crowds of parked tasks; zero is ready, and takes no memory */
 # else
-#  define MTASK__BUCKETS 256
+#  define MTASK__BUCKETS 4096 /* for crowds of parked tasks; what is not used takes no memory */
 # endif
 
 typedef struct mtask__bucket {
-    mtask__os_lock lock; /* guards the list */
-    mtask_word count;    /* how many are in it, or about to enter */
-    mtask_word asleep;   /* how many threads sleep, or are about to, on words of this bucket */
-    mtask_word turn;     /* counts wakes, for fairness between threads and parked tasks */
+    mtask_word word;   /* bit 0: locked; the rest: how many are in the list, or about to enter */
+    mtask_word asleep; /* how many threads sleep, or are about to, on words of this bucket */
+    mtask_word turn;   /* counts wakes, for fairness between threads and parked tasks */
     mtask__waiter *first;
     mtask__waiter *last;
 } mtask__bucket;
@@ -1754,6 +1760,7 @@ typedef struct mtask__bucket {
 typedef struct mtask__process {
     mtask__os_once once;
     mtask_word ready;    /* 1: everything below has been initialised */
+    mtask_word parked;   /* 1: the buckets have been used */
     mtask_word known;    /* 1: no thread sleeps without being counted in a bucket */
     mtask_word spin;     /* most turns to spin: MTASK_SPIN, or 0 on one CPU */
     mtask_word nonce;    /* 24 bits: the upper part of task numbers */
@@ -1831,8 +1838,6 @@ MTASK__ONE void mtask__process_init(void) {
     state->nonce = mtask__os_nonce(); /* and serials differ between processes and copies, too */
     state->chunks = (state->nonce ^ (mtask_word)((uintptr_t)state >> 4)) * 0x9e3779b1u;
     state->spin = mtask__os_is_parallel() ? MTASK_SPIN : 0;
-    for (int i = 0; !MTASK__FUTEX && i < MTASK__BUCKETS; i++)
-        mtask__os_lock_init(&state->buckets[i].lock);
     if (mtask__os_key_create(&state->exit_key, mtask__thread_exit) != MTASK_OK)
         state->exit_key = 0; /* then threads of others are known by number, but not listed */
     block->info.main = true;
@@ -2078,7 +2083,7 @@ MTASK_API void mtask__stall(unsigned *turn) {
 
 /* ---- >>park: tasks that wait without their thread, keyed by address ---- */
 
-/* Why no wake-up is lost. A parker counts itself into the bucket, under its lock, and then looks at
+/* Why no wake-up is lost. A parker counts itself into the bucket as it locks it, and then looks at
    the word once more before it enters the list. A waker changes the word, and then, with a full
    fence between, looks at the count. Of the two looks at least one sees what the other side did: so
    either the parker finds the word changed, or the waker finds the count raised, takes the lock,
@@ -2087,6 +2092,41 @@ MTASK_API void mtask__stall(unsigned *turn) {
 static mtask__bucket *mtask__bucket_of(const mtask_word *word) {
     uint64_t hash = (uint64_t)((uintptr_t)word >> 2) * UINT64_C(0x9e3779b97f4a7c15);
     return &mtask__state.buckets[(hash >> 48) % MTASK__BUCKETS];
+}
+
+# define MTASK__BUCKET_LOCKED 1
+# define MTASK__BUCKET_ONE    2
+
+/* Waits a moment for a holder of a bucket's lock, who does not block, but may have been preempted. */
+static void mtask__bucket_pause(unsigned turn) {
+    mtask_word never = 0;
+    if (turn < 6 && mtask__load(&mtask__state.spin, RELAXED) != 0)
+        mtask__pauses(1U << turn);
+    else if (turn < 64)
+        mtask__os_yield();
+    else
+        (void)mtask__os_wait(&never, 0, mtask__os_now() + MTASK_US(50), MTASK__ALONE);
+}
+
+/* Locks; and counts `more` waiters in, by the same read-modify-write. */
+static void mtask__bucket_lock(mtask__bucket *bucket, mtask_word more) {
+    mtask_word word = mtask__load(&bucket->word, RELAXED); /* a guess that the CAS confirms */
+    for (unsigned turn = 0;;) {
+        if ((word & MTASK__BUCKET_LOCKED) != 0) {
+            mtask__bucket_pause(turn++);
+            word = mtask__load(&bucket->word, RELAXED);
+        } else if (mtask__cas(&bucket->word, &word,
+                              word + more * MTASK__BUCKET_ONE + MTASK__BUCKET_LOCKED, SEQ_CST)) {
+            return; /* acquire: pairs with mtask__bucket_unlock */
+        }
+    }
+}
+
+/* Nobody else changes the word meanwhile. Counts `less` waiters out: wakers who see too many only look
+   in vain. */
+static void mtask__bucket_unlock(mtask__bucket *bucket, mtask_word less) {
+    mtask_word word = mtask__load(&bucket->word, RELAXED);
+    mtask__store(&bucket->word, word - MTASK__BUCKET_LOCKED - less * MTASK__BUCKET_ONE, RELEASE);
 }
 
 static void mtask__bucket_add(mtask__bucket *bucket, mtask__waiter *waiter) {
@@ -2100,12 +2140,6 @@ static void mtask__bucket_add(mtask__bucket *bucket, mtask__waiter *waiter) {
     waiter->queued = true;
 }
 
-/* Under the lock, as all changes of the count. Relaxed: wakers who see it too high only look in
-   vain. */
-static void mtask__bucket_less(mtask__bucket *bucket) {
-    mtask__store(&bucket->count, mtask__load(&bucket->count, RELAXED) - 1, RELAXED);
-}
-
 static void mtask__bucket_remove(mtask__bucket *bucket, mtask__waiter *waiter) {
     if (waiter->prev != NULL)
         waiter->prev->next = waiter->next;
@@ -2116,7 +2150,6 @@ static void mtask__bucket_remove(mtask__bucket *bucket, mtask__waiter *waiter) {
     else
         bucket->last = waiter->prev;
     waiter->queued = false;
-    mtask__bucket_less(bucket);
 }
 
 static mtask_status mtask__park(mtask__parker *parker, mtask_word *word, mtask_word expected,
@@ -2130,15 +2163,16 @@ static mtask_status mtask__park(mtask__parker *parker, mtask_word *word, mtask_w
     waiter.parker = parker;
     if ((flags & MTASK__ALONE) != 0) /* then it need not be found */
         return parker->park(parker, &waiter, deadline);
-    mtask__os_lock_acquire(&bucket->lock);
-    mtask__add(&bucket->count, 1, SEQ_CST); /* pairs with the fence in mtask__wake */
+    if (mtask__load(&mtask__state.parked, RELAXED) == 0)
+        mtask__store(&mtask__state.parked, 1,
+                     RELAXED);     /* relaxed: a fork that does not see it has nothing to forget */
+    mtask__bucket_lock(bucket, 1); /* seq_cst: pairs with the fence in mtask__wake */
     if (mtask__load(word, SEQ_CST) != expected) {
-        mtask__bucket_less(bucket);
-        mtask__os_lock_release(&bucket->lock);
+        mtask__bucket_unlock(bucket, 1);
         return MTASK_OK;
     }
     mtask__bucket_add(bucket, &waiter);
-    mtask__os_lock_release(&bucket->lock);
+    mtask__bucket_unlock(bucket, 0);
     return parker->park(parker, &waiter, deadline);
 }
 
@@ -2149,11 +2183,11 @@ MTASK_API bool mtask__unpark(mtask__waiter *waiter) {
         waiter->queued = false; /* the parker's own thread is the only one that asks */
         return queued;
     }
-    mtask__os_lock_acquire(&bucket->lock);
+    mtask__bucket_lock(bucket, 0);
     queued = waiter->queued;
     if (queued)
         mtask__bucket_remove(bucket, waiter);
-    mtask__os_lock_release(&bucket->lock);
+    mtask__bucket_unlock(bucket, queued ? 1 : 0);
     return queued;
 }
 
@@ -2169,7 +2203,8 @@ static mtask__waiter *mtask__bucket_take(mtask__bucket *bucket, const mtask_word
     mtask__waiter *chain = NULL;
     mtask__waiter **end = &chain;
     mtask__waiter *next;
-    mtask__os_lock_acquire(&bucket->lock);
+    mtask_word taken = 0;
+    mtask__bucket_lock(bucket, 0);
     for (mtask__waiter *waiter = bucket->first; waiter != NULL && n > 0; waiter = next) {
         next = waiter->next;
         if (waiter->word != word || !mtask__classes_meet(waiter->flags, flags))
@@ -2180,9 +2215,10 @@ static mtask__waiter *mtask__bucket_take(mtask__bucket *bucket, const mtask_word
         waiter->next = NULL;
         *end = waiter;
         end = &waiter->next;
+        taken++;
         n--;
     }
-    mtask__os_lock_release(&bucket->lock);
+    mtask__bucket_unlock(bucket, taken);
     return chain;
 }
 
@@ -2210,11 +2246,23 @@ static bool mtask__may_sleep(const mtask__bucket *bucket, int flags) {
            mtask__load(&mtask__state.known, RELAXED) == 0; /* after the fence in mtask__wake */
 }
 
+/* How many are parked, after a full fence; a read-modify-write is one on some CPUs. */
+static mtask_word mtask__bucket_count(mtask__bucket *bucket, int flags) {
+# if MTASK__RMW_FENCES
+    if ((flags & MTASK__AFTER_RMW) != 0) {
+        __atomic_signal_fence(__ATOMIC_SEQ_CST); /* the compiler keeps the order, too */
+        return mtask__load(&bucket->word, RELAXED) / MTASK__BUCKET_ONE;
+    }
+# endif
+    (void)flags;
+    return mtask__fence_load(&bucket->word) / MTASK__BUCKET_ONE;
+}
+
 MTASK_API int mtask__wake(mtask_word *word, int n, int flags) {
     mtask__bucket *bucket = mtask__bucket_of(word);
     bool parked =
-        mtask__fence_load(&bucket->count) != 0;    /* pairs with the adds in mtask__park and */
-    bool asleep = mtask__may_sleep(bucket, flags); /* mtask__sleep */
+        mtask__bucket_count(bucket, flags) != 0;   /* pairs with the read-modify-writes in */
+    bool asleep = mtask__may_sleep(bucket, flags); /* mtask__park and mtask__sleep */
     bool parked_first = parked && !asleep;
     int woken = 0;
     if (parked && asleep) /* every 8th time parked tasks go first; a lost count does no harm */
@@ -2258,7 +2306,7 @@ MTASK_API void mtask__signal_fire(mtask__signal *signal, bool enough) {
     mtask_word fired = enough ? mtask__or(&signal->fired, MTASK__SIGNAL_ENOUGH, ACQ_REL) + target
                               : mtask__add(&signal->fired, 1, ACQ_REL) + 1;
     if (fired >= target) /* acq_rel: pairs with the acquire in mtask__signal_wait */
-        mtask__wake(&signal->fired, 1, 0);
+        mtask__wake(&signal->fired, 1, MTASK__AFTER_RMW);
 }
 
 MTASK_API mtask_status mtask__signal_wait(mtask__signal *signal, int64_t deadline) {
@@ -3366,7 +3414,10 @@ static bool mtask__future_ended(mtask_word word) {
 MTASK_API void mtask_future_release(mtask_future *future) {
     mtask__callback *next;
     mtask_word word;
-    if (future == NULL || mtask__sub(&future->references, 1, ACQ_REL) > 1)
+    if (future == NULL)
+        return;
+    if (mtask__load(&future->references, ACQUIRE) != 1 && /* nobody can add to the last one */
+        mtask__sub(&future->references, 1, ACQ_REL) > 1)
         return; /* acq_rel: the last one sees what all the others did with it before */
     word = mtask__load(&future->word, RELAXED); /* ordered by the line above */
     if (future->free_value != NULL && future->value != NULL && (word & MTASK__FUTURE_TAKEN) == 0)
@@ -3408,7 +3459,7 @@ static void mtask__future_announce(mtask_future *future, mtask_word word, bool f
     mtask__callback *callback;
     mtask__callback *next;
     if ((word & MTASK__FUTURE_WAITERS) != 0)
-        mtask__wake(&future->word, INT_MAX, 0);
+        mtask__wake(&future->word, INT_MAX, MTASK__AFTER_RMW);
     if ((word & MTASK__FUTURE_LINKED) == 0)
         return; /* then it may be gone already */
     if (future->kind != NULL && future->kind->ended != NULL)
@@ -3434,6 +3485,19 @@ static void mtask__future_announce(mtask_future *future, mtask_word word, bool f
     mtask_future_release(future);
 }
 
+/* Notes the outcome. Without memory the text is lost, the status is not. */
+static void mtask__future_note(mtask_future *future, mtask_status status, void *value,
+                               const char *text) {
+    future->status = status;
+    future->value = value;
+    if (text[0] != '\0') {
+        size_t size = strlen(text) + 1;
+        future->text = (char *)MTASK_MALLOC(size);
+        if (future->text != NULL)
+            memcpy(future->text, text, size);
+    }
+}
+
 MTASK_API mtask_status mtask__future_finish(mtask_future *future, mtask_status status, void *value,
                                             const char *text) {
     mtask_word word;
@@ -3442,17 +3506,23 @@ MTASK_API mtask_status mtask__future_finish(mtask_future *future, mtask_status s
                            MTASK__FUTURE_SETTING, &word);
     if (moved != MTASK_OK)
         return moved;
-    future->status = status;
-    future->value = value;
-    if (text[0] != '\0') { /* without memory the text is lost, the status is not */
-        size_t size = strlen(text) + 1;
-        future->text = (char *)MTASK_MALLOC(size);
-        if (future->text != NULL)
-            memcpy(future->text, text, size);
-    }
+    mtask__future_note(future, status, value, text);
     word = mtask__add(&future->word, MTASK__FUTURE_FINISHED - MTASK__FUTURE_SETTING, ACQ_REL);
     mtask__future_announce(future, word, status != MTASK_OK); /* release: pairs with the readers */
     return MTASK_OK;
+}
+
+MTASK_API void mtask__future_finish_own(mtask_future *future, mtask_status status, void *value,
+                                        const char *text) {
+    mtask_word word;
+    mtask__future_note(future, status, value, text);
+    word = mtask__add(&future->word, MTASK__FUTURE_FINISHED - MTASK__FUTURE_RUNNING, ACQ_REL);
+    mtask__future_announce(future, word, status != MTASK_OK); /* release: pairs with the readers */
+}
+
+/* Whether only its task may end it. */
+static bool mtask__future_is_owned(const mtask_future *future) {
+    return future->kind != NULL && future->kind->owned;
 }
 
 MTASK_API mtask_status mtask_future_begin(mtask_future *future) {
@@ -3461,6 +3531,8 @@ MTASK_API mtask_status mtask_future_begin(mtask_future *future) {
 }
 
 MTASK_API mtask_status mtask_future_set(mtask_future *future, void *value) {
+    if (mtask__future_is_owned(future))
+        return MTASK_INVALID;
     return mtask__future_finish(future, MTASK_OK, value, "");
 }
 
@@ -3468,6 +3540,8 @@ MTASK_API mtask_status mtask_future_fail(mtask_future *future, mtask_status stat
                                          const char *format, ...) {
     char text[MTASK_TEXT_SIZE];
     va_list args;
+    if (mtask__future_is_owned(future))
+        return MTASK_INVALID;
     va_start(args, format);
     mtask__fail_with(&status, text, status, format, args);
     va_end(args);
@@ -3547,10 +3621,11 @@ MTASK_API mtask_status mtask__future_outcome(const mtask_future *future, mtask_o
         (mtask__load(&future->word, ACQUIRE) & MTASK__FUTURE_STATE) == MTASK__FUTURE_CANCELED;
     mtask_status status = canceled ? MTASK_CANCELED : future->status;
     if (outcome != NULL) {
-        const char *text = future->text != NULL ? future->text : "";
         outcome->status = status;
         outcome->value = future->value;
-        memcpy(outcome->text, text, strlen(text) + 1);
+        outcome->text[0] = '\0';
+        if (future->text != NULL)
+            memcpy(outcome->text, future->text, strlen(future->text) + 1);
     }
     return status == MTASK_OK || canceled ? status : MTASK_FAILED;
 }
@@ -3863,7 +3938,7 @@ static void mtask__thread_free(mtask_future *future) {
     MTASK_FREE(future); /* the first member of its block */
 }
 
-static const mtask__future_kind mtask__thread_kind = {mtask__thread_free, NULL, NULL, NULL};
+static const mtask__future_kind mtask__thread_kind = {mtask__thread_free, NULL, NULL, NULL, false};
 
 /* Runs in the new thread. */
 static void mtask__thread_main(mtask__thread *block) {
@@ -4563,10 +4638,9 @@ static void mtask__fork_child(void) {
     mtask__store(&state->alive, 0, RELAXED); /* there is one thread: pairs with none */
     mtask__store(&state->joiners, 0, RELAXED);
     mtask__debug_fork_child(parents, self->own.id);
-    for (int i = 0; (!MTASK__FUTEX || state->known != 0) && i < MTASK__BUCKETS; i++) {
-        memset(&state->buckets[i], 0, sizeof state->buckets[i]);
-        mtask__os_lock_init(&state->buckets[i].lock);
-    }
+    if (state->parked != 0)
+        memset(state->buckets, 0, sizeof state->buckets);
+    state->parked = 0;
     mtask__store(&state->lock.word, 0, RELAXED); /* held since mtask__fork_prepare */
     mtask__store(&state->timer_lock.word, 0, RELAXED);
 }
@@ -5266,17 +5340,6 @@ static int mtask__os_wake(mtask_word *word, int n, int flags) {
     return 0;
 }
 
-static void mtask__os_lock_init(mtask__os_lock *lock) {
-    (void)pthread_mutex_init(lock, NULL);
-}
-
-static void mtask__os_lock_acquire(mtask__os_lock *lock) {
-    (void)pthread_mutex_lock(lock);
-}
-
-static void mtask__os_lock_release(mtask__os_lock *lock) {
-    (void)pthread_mutex_unlock(lock);
-}
 #  endif /* posix-wait */
 
 #  if MTASK__LINUX
@@ -5519,17 +5582,6 @@ static int mtask__os_wake(mtask_word *word, int n, int flags) {
     return woken > 0 ? (int)woken : 0;
 }
 
-static void mtask__os_lock_init(mtask__os_lock *lock) {
-    lock->word = 0;
-}
-
-static void mtask__os_lock_acquire(mtask__os_lock *lock) {
-    mtask__lock(lock);
-}
-
-static void mtask__os_lock_release(mtask__os_lock *lock) {
-    (void)(mtask_mutex_unlock)(lock);
-}
 #  endif /* linux-wait */
 
 # endif /* MTASK__POSIX */
@@ -5590,18 +5642,6 @@ static int mtask__os_wake(mtask_word *word, int n, int flags) {
 }
 
 static void mtask__os_yield(void) {
-}
-
-static void mtask__os_lock_init(mtask__os_lock *lock) {
-    (void)lock;
-}
-
-static void mtask__os_lock_acquire(mtask__os_lock *lock) {
-    (void)lock;
-}
-
-static void mtask__os_lock_release(mtask__os_lock *lock) {
-    (void)lock;
 }
 
 static void mtask__os_call_once(mtask__os_once *once, void (*fn)(void)) {

@@ -100,7 +100,7 @@
 
    OPTIONS (define them before the include, the same in every file)
      MTASK_CORO_STACK        bytes of a stack by default (default: 262144)
-     MTASK_CORO_NO_LOOP      coroutines alone, without loops
+     MTASK_CORO_NO_LOOP      coroutines alone, without loops (as with MTASK_NO_THREADS)
      MTASK_CORO_UCONTEXT     switch by makecontext, setjmp and longjmp instead of assembly; keeps the
                              modes of floating point apart only on x86
      MTASK_CORO_NO_FPU       do not keep the rounding and exception modes of floating point apart
@@ -117,6 +117,9 @@
 #ifndef MTASK_CORO_H
 # define MTASK_CORO_H
 
+# if defined(MTASK_NO_THREADS) && !defined(MTASK_CORO_NO_LOOP)
+#  define MTASK_CORO_NO_LOOP
+# endif
 # ifndef MTASK_CORO_STACK
 #  define MTASK_CORO_STACK 262144
 # endif
@@ -266,7 +269,7 @@ typedef struct mtask_loop_desc {
     size_t stack_size; /* of its tasks (default: MTASK_CORO_STACK) */
     /* No other thread or process and no signal handler ever wakes a task of this loop: so if all of
        them wait and nothing is left that could end a wait, it is a dead-lock: each of these waits
-       answers MTASK_DEADLOCK, and so does mtask_loop_run, whose outcome's text says who waits on
+       ends, with MTASK_DEADLOCK unless what it waits for has come meanwhile, and so does mtask_loop_run, whose outcome's text says who waits on
        what (default: the loop sleeps until it is woken). */
     bool no_external_wakers;
     /* Called on the loop's thread when that has been found, before the waits end: mtask_loop_dump
@@ -333,7 +336,7 @@ typedef struct mtask_loop_call {
    signal handler: the one function of mtask that is async-signal-safe. It must not wait. `call`
    stays in use until it is called, and may be posted again from then on; one that is posted already
    is called once. The loop must not end before this returns; what it has not called when it ends is
-   not called any more. MTASK_OK; MTASK_INVALID (no fn). */
+   not called any more. MTASK_OK; MTASK_INVALID (no fn); MTASK_BROKEN: in the child of a fork. */
 MTASK_API mtask_status mtask_loop_post(mtask_loop *loop, mtask_loop_call *call);
 
 /* ---- >>cancel: cancellation, time limits ---- */
@@ -456,7 +459,7 @@ MTASK_API mtask_status mtask_coro_local_set(mtask_coro_local *local, void *value
 /* Makes a loop that the calling thread runs by mtask_loop_step. Destroy it. As mtask_loop_run_ex. */
 MTASK_API mtask_status mtask_loop_create(mtask_loop **loop, const mtask_loop_desc *desc);
 
-/* Runs what is ready, and then, if nothing was, waits up to `timeout` for something that is, and runs
+/* Runs some of what is ready, each task once or less; if nothing was, waits up to `timeout` for something that is, and runs
    that. Not in a task. MTASK_OK: some tasks are left. MTASK_DONE: none is. MTASK_TIMEOUT: nothing was
    ready. MTASK_DEADLOCK as mtask_loop_run. MTASK_INVALID: negative, another thread's loop, called in
    a task. MTASK_SYSTEM. MTASK_BROKEN: in the child of a fork. */
@@ -819,6 +822,7 @@ typedef struct mtask__coro_thread {
 typedef struct mtask__coros_state {
     mtask_mutex lock;                                /* guards what follows */
     bool ready;                                      /* forks have been seen to, and `threads` */
+    mtask_word nonce;                                /* of this process */
     mtask_local threads;                             /* has a thread's cache flushed at its end */
     struct mtask__slab *slabs[MTASK__STACK_CLASSES]; /* those that have something to give */
     struct mtask__slab *full;                        /* those that have not */
@@ -870,6 +874,7 @@ static void mtask__coros_fork_parent(void) {
 
 static void mtask__coros_fork_child(void) {
     mtask__store(&mtask__coros.lock.word, 0, RELAXED); /* there is one thread: pairs with none */
+    mtask__store(&mtask__coros.nonce, mtask__nonce(), RELAXED);
 # ifndef MTASK_CORO_NO_LOOP
     mtask__loop_orphan(mtask__coro_me());
 # endif
@@ -883,6 +888,7 @@ static void mtask__coros_init(void) {
     first = !mtask__coros.ready;
     if (first) {
         mtask__coros.ready = true;
+        mtask__coros.nonce = mtask__nonce();
         (void)mtask_local_init(&mtask__coros.threads, mtask__stacks_flush);
     }
     mtask__unlock(&mtask__coros.lock);
@@ -1248,6 +1254,8 @@ static void mtask__context_leave(mtask__context *from, mtask__context *to, void 
 void __sanitizer_start_switch_fiber(void **frames, const void *low, size_t size);
 void __sanitizer_finish_switch_fiber(void *frames, const void **low, size_t *size);
 void __asan_unpoison_memory_region(void const volatile *low, size_t size);
+void __lsan_register_root_region(const void *low, size_t size);
+void __lsan_unregister_root_region(const void *low, size_t size);
 # endif
 # if MTASK__TSAN
 void *__tsan_get_current_fiber(void);
@@ -1730,7 +1738,7 @@ struct mtask_loop {
 };
 
 static bool mtask__loop_is_here(const mtask_loop *loop) {
-    return loop->nonce == mtask__nonce();
+    return loop->nonce == mtask__load(&mtask__coros.nonce, RELAXED); /* changes while alone */
 }
 
 static mtask__strand *mtask__strand_here(void) {
@@ -2194,7 +2202,7 @@ static bool mtask__result_is_lost(const mtask_future *future) {
 }
 
 static const mtask__future_kind mtask__result_kind = {mtask__result_free, mtask__result_cancel,
-                                                      mtask__result_is_lost, NULL};
+                                                      mtask__result_is_lost, NULL, true};
 
 /* The strand ends: from now on nobody reaches it by its future. */
 static void mtask__result_part(mtask__strand *self) {
@@ -2245,8 +2253,8 @@ static void mtask__strand_tell(mtask__strand *self, const mtask_outcome *outcome
         if (!self->begun)
             (void)mtask__future_cancel(&self->result->future);
         else
-            (void)mtask__future_finish(&self->result->future, outcome->status, outcome->value,
-                                       outcome->text);
+            mtask__future_finish_own(&self->result->future, outcome->status, outcome->value,
+                                     outcome->text);
         mtask_future_release(&self->result->future);
     }
     if (self->group != NULL)
@@ -2274,6 +2282,7 @@ static void mtask__loop_list(mtask_loop *loop, mtask__strand *strand) {
         loop->oldest = strand;
     loop->youngest = strand;
     loop->count++;
+    strand->since = loop->now;
 }
 
 /* Gives back what a strand had that does not stand on its stack any more. */
@@ -2386,7 +2395,6 @@ static void mtask__strand_init(mtask__strand *strand, mtask__stack *stack,
     strand->call.arg = strand;
     strand->cancel.fn = mtask__strand_cancel_call;
     strand->cancel.arg = strand;
-    strand->since = loop->now;
     strand->task.parker = &strand->parker;
     strand->task.host = NULL;
     mtask__task_renew(&strand->task);
@@ -2494,12 +2502,16 @@ MTASK_API mtask_status mtask_yield(void) {
         return MTASK_OK;
     }
     mtask__strand_yield(self);
-    return mtask_canceled() ? MTASK_CANCELED : MTASK_OK;
+    if (!self->canceled && self->limit == NULL)
+        return MTASK_OK;
+    return mtask__strand_is_canceled(self, mtask_now()) ? MTASK_CANCELED : MTASK_OK;
 }
 
 MTASK_API mtask_status mtask_loop_post(mtask_loop *loop, mtask_loop_call *call) {
     if (call->fn == NULL)
         return MTASK_INVALID;
+    if (!mtask__loop_is_here(loop))
+        return MTASK_BROKEN;
     if (mtask__exchange(&call->posted, 1, ACQ_REL) == 0) /* pairs with mtask__loop_drain */
         mtask__loop_send(loop, call);
     return MTASK_OK;
@@ -2560,6 +2572,7 @@ MTASK_API mtask_status mtask_loop_create(mtask_loop **loop, const mtask_loop_des
         made->desc.stack_size = MTASK_CORO_STACK;
     mtask__loop_name(made, made->desc.name);
     made->nonce = mtask__nonce();
+    made->now = mtask_now();
     made->asleep = 1;
     mtask__task_init(&made->task, &made->parker);
     mtask__wake_known();
@@ -2572,8 +2585,6 @@ MTASK_API mtask_status mtask_loop_create(mtask_loop **loop, const mtask_loop_des
 /* Makes those ready whose time has come. */
 static void mtask__loop_tick(mtask_loop *loop) {
     mtask__alarms *alarms = &loop->alarms;
-    if (alarms->count == 0)
-        return;
     loop->now = mtask_now();
     while (alarms->count > 0 && alarms->heap[0].deadline <= loop->now) {
         mtask__strand *strand = alarms->slots[alarms->heap[0].slot].strand;

@@ -328,8 +328,8 @@ MTASK_API mtask_status mtask_pool_for(mtask_pool *pool, size_t begin, size_t end
    indices, but where they begin depends on chance: floating-point sums may differ in the last
    bits. An empty range gives the identity. Without memory for the result of a part, fewer parts are
    made. On failure *result is not meaningful. */
-MTASK_API mtask_status mtask_pool_reduce(mtask_pool *pool, const mtask_for_desc *desc,
-                                         void *result, mtask_outcome *outcome);
+MTASK_API mtask_status mtask_pool_reduce(mtask_pool *pool, const mtask_for_desc *desc, void *result,
+                                         mtask_outcome *outcome);
 
 /* ---- >>map: Pool.map over arrays ---- */
 
@@ -1136,7 +1136,7 @@ static void mtask__work_ended(mtask_future *future) {
 }
 
 static const mtask__future_kind mtask__work_kind = {mtask__work_free, mtask__work_cancel,
-                                                    mtask__work_is_lost, mtask__work_ended};
+                                                    mtask__work_is_lost, mtask__work_ended, false};
 
 /* A task's end: under the lock, once its future has ended. */
 static void mtask__pool_account(mtask_pool *pool, mtask_group *group, bool canceled,
@@ -2997,8 +2997,8 @@ MTASK_API mtask_status mtask_pool_for(mtask_pool *pool, size_t begin, size_t end
     return mtask_pool_for_ex(pool, &desc, NULL);
 }
 
-MTASK_API mtask_status mtask_pool_reduce(mtask_pool *pool, const mtask_for_desc *desc,
-                                         void *result, mtask_outcome *outcome) {
+MTASK_API mtask_status mtask_pool_reduce(mtask_pool *pool, const mtask_for_desc *desc, void *result,
+                                         mtask_outcome *outcome) {
     mtask__loop loop;
     mtask_status status = MTASK_INVALID;
     if (desc != NULL && result != NULL && desc->fold != NULL && desc->combine != NULL &&

@@ -766,7 +766,7 @@ static MTASK__QUEUE_NOINLINE int mtask__gate_pass(mtask_queue *queue, mtask_queu
 
 static void mtask__gate_wake(const mtask_queue *queue, mtask__queue_gate *gate, int n) {
     if (n > 0)
-        mtask__wake(&gate->word, n, queue->shared ? MTASK_SHARED : 0);
+        mtask__wake(&gate->word, n, MTASK__AFTER_RMW | (queue->shared ? MTASK_SHARED : 0));
 }
 
 /* ---- >>queue-ring: how items lie in a FIFO and in a LIFO ---- */
@@ -1264,7 +1264,7 @@ static mtask_status mtask__queue_try(mtask_queue *queue, mtask_queue_op op, mtas
                                      int64_t deadline) {
     bool endless = op == MTASK_PUT && queue->unbounded; /* it is never full */
     size_t item_size = queue->item_size;
-    size_t word;
+    size_t word = 0;
     size_t n;
     mtask_status status = mtask__side_lock(queue, mtask__queue_side_of(queue, false, op),
                                            endless ? 0 : deadline, &word);
