@@ -100,7 +100,8 @@
 
    OPTIONS (define them before the include, the same in every file)
      MTASK_CORO_STACK        bytes of a stack by default (default: 262144)
-     MTASK_CORO_NO_LOOP      coroutines alone, without loops (as with MTASK_NO_THREADS)
+     MTASK_CORO_NO_LOOP      coroutines alone, without loops (as with MTASK_NO_THREADS, and where there
+                             is no Unix)
      MTASK_CORO_UCONTEXT     switch by makecontext, setjmp and longjmp instead of assembly; keeps the
                              modes of floating point apart only on x86
      MTASK_CORO_NO_FPU       do not keep the rounding and exception modes of floating point apart
@@ -117,7 +118,7 @@
 #ifndef MTASK_CORO_H
 # define MTASK_CORO_H
 
-# if defined(MTASK_NO_THREADS) && !defined(MTASK_CORO_NO_LOOP)
+# if (defined(MTASK_NO_THREADS) || !defined(__unix__)) && !defined(MTASK_CORO_NO_LOOP)
 #  define MTASK_CORO_NO_LOOP
 # endif
 # ifndef MTASK_CORO_STACK
@@ -2759,6 +2760,7 @@ static void mtask__loop_free(mtask_loop *loop) {
 static mtask_status mtask__loop_finish(mtask_loop *loop) {
     mtask_status status = MTASK_OK;
     loop->ending = true;
+    loop->hosted = false; /* it goes on whatever happens */
     mtask_loop_cancel(loop);
     while ((status == MTASK_OK || status == MTASK_DEADLOCK) &&
            (loop->count > 0 || mtask__load(&loop->inbox, ACQUIRE) != NULL))
