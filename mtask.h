@@ -1543,6 +1543,9 @@ typedef struct mtask__future_kind {
     void (*ended)(
         mtask_future *future); /* called when a LINKED one has, before the callbacks; NULL */
     bool owned;                /* once it runs, only mtask__future_finish_own ends it */
+    /* Waits for one that has not ended, where there is a cheaper way than its word: true, and
+       *status. NULL: there is none. */
+    bool (*await)(mtask_future *future, int64_t deadline, mtask_status *status);
 } mtask__future_kind;
 
 /* Makes a pending future in memory that is there. */
@@ -3606,6 +3609,9 @@ static mtask_status mtask__future_await(mtask_future *future, int64_t deadline) 
         return MTASK_OK;
     if (mtask__future_is_lost(future))
         return MTASK_BROKEN;
+    if (future->kind != NULL && future->kind->await != NULL &&
+        future->kind->await(future, deadline, &status))
+        return status;
     if (host == NULL || deadline == 0 || (forever && host->help(host, future)))
         return mtask__future_sleep(future, deadline, 0);
     status = host->enter(host, future, forever);
@@ -3938,7 +3944,8 @@ static void mtask__thread_free(mtask_future *future) {
     MTASK_FREE(future); /* the first member of its block */
 }
 
-static const mtask__future_kind mtask__thread_kind = {mtask__thread_free, NULL, NULL, NULL, false};
+static const mtask__future_kind mtask__thread_kind = {
+    mtask__thread_free, NULL, NULL, NULL, false, NULL};
 
 /* Runs in the new thread. */
 static void mtask__thread_main(mtask__thread *block) {

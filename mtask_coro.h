@@ -104,7 +104,11 @@
                              is no Unix)
      MTASK_CORO_UCONTEXT     switch by makecontext, setjmp and longjmp instead of assembly; keeps the
                              modes of floating point apart only on x86
-     MTASK_CORO_NO_FPU       do not keep the rounding and exception modes of floating point apart
+     MTASK_CORO_MXCSR 1      on x86-64, also keep apart what <fenv.h> does not know: flush to zero,
+                             denormals are zero, modes set by _mm_setcsr alone (default: 0, these
+                             belong to the thread; what <fenv.h> sets belongs to each coroutine and
+                             task, which begins with its creator's)
+     MTASK_CORO_NO_FPU       do not keep any modes of floating point apart
      MTASK_CORO_CHECK        look after each switch whether the stack overflowed: MTASK_OVERFLOW
      MTASK_CORO_CENSUS       count how much stack is used, by the places that create coroutines
      MTASK_LOOP_POLL         wait for descriptors by poll instead of epoll
@@ -126,6 +130,9 @@
 # endif
 # ifndef MTASK_CORO_CHECK
 #  define MTASK_CORO_CHECK 0
+# endif
+# ifndef MTASK_CORO_MXCSR
+#  define MTASK_CORO_MXCSR 0
 # endif
 # ifndef MTASK_CORO_CENSUS
 #  define MTASK_CORO_CENSUS 0
@@ -618,20 +625,41 @@ MTASK_API void *mtask__context_switch(mtask__context *from, mtask__context *to, 
 #  else
 #   define MTASK__CORO_LANDING
 #  endif
-#  ifdef MTASK_CORO_NO_FPU
+/* Modes of floating point. Reading MXCSR stalls the CPU for 4 ns and what surrounds it for more, each
+   time; reading the x87 control word hardly costs anything, and all of <fenv.h> changes both
+   alike. So that word tells whether `to` had other modes; if so, they go to both. */
+#  if defined(MTASK_CORO_NO_FPU)
 #   define MTASK__CORO_FPU
 #   define MTASK__CORO_FPU_RARE
-#  else /* first what takes longest: reading MXCSR. The flags of what happened before (its lower six
-           bits) are nobody's. */
+#  elif MTASK_CORO_MXCSR
 #   define MTASK__CORO_FPU                                                                         \
-    "stmxcsr 32(%%rdi)\n\t"                                                                        \
+    "stmxcsr 32(%%rdi)\n\tfnstcw 36(%%rdi)\n\tldmxcsr 32(%%rsi)\n\tfldcw 36(%%rsi)\n\t"
+#   define MTASK__CORO_FPU_RARE
+#  else
+#   define MTASK__CORO_FPU                                                                         \
     "fnstcw 36(%%rdi)\n\t"                                                                         \
-    "ldmxcsr 32(%%rsi)\n\t"                                                                        \
     "movzwl 36(%%rdi), %%r8d\n\t"                                                                  \
     "cmpw 36(%%rsi), %%r8w\n\t"                                                                    \
     "jne 3f\n"                                                                                     \
     "2:\n\t"
-#   define MTASK__CORO_FPU_RARE "3: fldcw 36(%%rsi)\n\tjmp 2b\n"
+/* MXCSR's rounding (bits 13 and 14) and masks (7 to 12) are the word's bits 10 and 11, and 0 to 5. */
+#   define MTASK__CORO_FPU_RARE                                                                    \
+    "3:\n\t"                                                                                       \
+    "stmxcsr 32(%%rdi)\n\t"                                                                        \
+    "movl 32(%%rdi), %%r8d\n\t"                                                                    \
+    "andl $0xffff807f, %%r8d\n\t"                                                                  \
+    "movzwl 36(%%rsi), %%r9d\n\t"                                                                  \
+    "movl %%r9d, %%r10d\n\t"                                                                       \
+    "andl $0xc00, %%r9d\n\t"                                                                       \
+    "shll $3, %%r9d\n\t"                                                                           \
+    "andl $0x3f, %%r10d\n\t"                                                                       \
+    "shll $7, %%r10d\n\t"                                                                          \
+    "orl %%r9d, %%r8d\n\t"                                                                         \
+    "orl %%r10d, %%r8d\n\t"                                                                        \
+    "movl %%r8d, 32(%%rdi)\n\t"                                                                    \
+    "ldmxcsr 32(%%rdi)\n\t"                                                                        \
+    "fldcw 36(%%rsi)\n\t"                                                                          \
+    "jmp 2b\n"
 #  endif
 #  ifdef __APX_F__
 #   define MTASK__CORO_APX                                                                         \
@@ -1661,6 +1689,7 @@ typedef struct mtask__strand {
     const char *site;
     mtask__stack *stack;
     struct mtask__result *result; /* its future; NULL: nobody asks */
+    mtask__waiter *joiners;       /* strands of the same loop that wait for it */
     mtask_outcome *outcome;       /* what else receives its outcome, or NULL */
     mtask_taskgroup *group;
     struct mtask__strand *group_next;
@@ -1675,7 +1704,9 @@ typedef struct mtask__strand {
 typedef struct mtask__result {
     mtask_future future;
     mtask__strand *strand; /* NULL: it has ended; MTASK__CLAIMED: somebody is about to cancel it */
+    mtask_loop *loop;      /* whose strand it is, or was */
     mtask_word nonce;      /* of the process to which it belongs */
+    struct mtask__result *next; /* in the loop's list of spare ones */
 } mtask__result;
 
 #  define MTASK__CLAIMED ((mtask__strand *)(uintptr_t)1)
@@ -1704,6 +1735,7 @@ typedef struct mtask__alarms {
 } mtask__alarms;
 
 #  define MTASK__LOOP_BREAKS 100 /* after so many dead-locks in a row it just sleeps */
+#  define MTASK__LOOP_SPARES 64  /* most futures of tasks that are kept for the next ones */
 #  define MTASK__LOOP_BUDGET 61  /* switches between two looks at what comes from outside */
 
 struct mtask_loop {
@@ -1721,7 +1753,9 @@ struct mtask_loop {
     bool hosted;     /* somebody polls its descriptor */
     int64_t now;     /* the time of the last look */
     size_t count;    /* tasks that have not ended */
-    size_t outside;  /* how many of them wait for other processes */
+    mtask__result *spare;
+    unsigned spares;
+    size_t outside; /* how many of them wait for other processes */
     mtask__strand *oldest;
     mtask__strand *youngest;
     mtask__alarms alarms;
@@ -2163,8 +2197,26 @@ static void mtask__strand_post(mtask__parker *parker, mtask__waiter *waiter) {
 
 /* ---- >>task-end: how a strand begins and ends ---- */
 
+/* The loop keeps some for the next tasks. */
 static void mtask__result_free(mtask_future *future) {
-    MTASK_FREE(future); /* it comes first in its block */
+    mtask__result *result = (mtask__result *)(void *)future; /* which comes first in its block */
+    mtask_loop *loop = mtask__coro_me()->loop;
+    if (loop == NULL || loop != result->loop || loop->spares == MTASK__LOOP_SPARES) {
+        MTASK_FREE(result);
+        return;
+    }
+    result->next = loop->spare;
+    loop->spare = result;
+    loop->spares++;
+}
+
+static mtask__result *mtask__result_alloc(mtask_loop *loop) {
+    mtask__result *result = loop->spare;
+    if (loop != mtask__coro_me()->loop || result == NULL)
+        return (mtask__result *)MTASK_MALLOC(sizeof *result);
+    loop->spare = result->next;
+    loop->spares--;
+    return result;
 }
 
 /* Asks the strand whose future this is to end, from any thread. While it is claimed it does not
@@ -2202,8 +2254,62 @@ static bool mtask__result_is_lost(const mtask_future *future) {
     return ((const mtask__result *)(const void *)future)->nonce != mtask__nonce();
 }
 
-static const mtask__future_kind mtask__result_kind = {mtask__result_free, mtask__result_cancel,
-                                                      mtask__result_is_lost, NULL, true};
+static mtask__strand *mtask__strand_of(mtask__parker *parker);
+static mtask_status mtask__strand_park(mtask__parker *parker, mtask__waiter *waiter,
+                                       int64_t deadline);
+
+/* A waiter that has come back by itself leaves the list of those who wait for `strand`. */
+static void mtask__joiner_unlink(mtask__strand *strand, mtask__waiter *waiter) {
+    if (waiter->next != NULL)
+        waiter->next->prev = waiter->prev;
+    if (waiter->prev != NULL)
+        waiter->prev->next = waiter->next;
+    else
+        strand->joiners = waiter->next;
+}
+
+/* A task waits for another one of its loop: both are this thread's, so it waits in a list of that
+   one, without a lock. Its waiter's `expected` becomes 1 when the other one has ended. */
+static bool mtask__result_await(mtask_future *future, int64_t deadline, mtask_status *status) {
+    mtask__result *result = (mtask__result *)(void *)future;
+    mtask__strand *self = mtask__strand_here();
+    mtask__strand *strand = mtask__load(&result->strand, RELAXED); /* of this thread, or refused */
+    mtask__waiter waiter;
+    if (self == NULL || deadline == 0 || self->blocks != 0 || result->loop != self->loop ||
+        strand == MTASK__CLAIMED || strand == NULL || strand == self)
+        return false;
+    waiter.word = &future->word;
+    waiter.expected = 0;
+    waiter.flags = MTASK__ALONE;
+    waiter.queued = true;
+    waiter.parker = &self->parker;
+    waiter.prev = NULL;
+    waiter.next = strand->joiners;
+    if (waiter.next != NULL)
+        waiter.next->prev = &waiter;
+    strand->joiners = &waiter;
+    *status = mtask__strand_park(&self->parker, &waiter, deadline);
+    if (waiter.expected == 0)
+        mtask__joiner_unlink(strand, &waiter);
+    else
+        *status = MTASK_OK;
+    return true;
+}
+
+/* Those who wait in that list go on. */
+static void mtask__strand_wake_joiners(mtask__strand *self) {
+    mtask__waiter *next;
+    for (mtask__waiter *waiter = self->joiners; waiter != NULL; waiter = next) {
+        next = waiter->next;
+        waiter->expected = 1;
+        if (mtask__unpark(waiter))
+            mtask__loop_queue(self->loop, mtask__strand_of(waiter->parker));
+    }
+}
+
+static const mtask__future_kind mtask__result_kind = {
+    mtask__result_free, mtask__result_cancel, mtask__result_is_lost, NULL, true,
+    mtask__result_await};
 
 /* The strand ends: from now on nobody reaches it by its future. */
 static void mtask__result_part(mtask__strand *self) {
@@ -2256,6 +2362,7 @@ static void mtask__strand_tell(mtask__strand *self, const mtask_outcome *outcome
         else
             mtask__future_finish_own(&self->result->future, outcome->status, outcome->value,
                                      outcome->text);
+        mtask__strand_wake_joiners(self);
         mtask_future_release(&self->result->future);
     }
     if (self->group != NULL)
@@ -2370,11 +2477,12 @@ static void mtask__strand_adopt(void *arg) {
 
 /* The future of a strand: one reference for it, one for the caller. */
 static mtask_status mtask__result_create(mtask__strand *strand) {
-    mtask__result *result = (mtask__result *)MTASK_MALLOC(sizeof *result);
+    mtask__result *result = mtask__result_alloc(strand->loop);
     if (result == NULL)
         return MTASK_NOMEM;
     mtask__future_init(&result->future, 2);
     result->future.kind = &mtask__result_kind;
+    result->loop = strand->loop;
     result->nonce = strand->loop->nonce;
     mtask__store(&result->strand, strand, RELEASE); /* pairs with mtask__result_cancel_running */
     strand->result = result;
@@ -2546,6 +2654,11 @@ static mtask_loop *mtask__loop_alloc(void) {
 }
 
 static void mtask__loop_dispose(mtask_loop *loop) {
+    mtask__result *next;
+    for (mtask__result *result = loop->spare; result != NULL; result = next) {
+        next = result->next;
+        MTASK_FREE(result);
+    }
     MTASK_FREE(loop->alarms.heap);
     MTASK_FREE(loop->alarms.slots);
     MTASK_FREE(((void **)(void *)loop)[-1]);
@@ -3274,7 +3387,9 @@ static void mtask__context_prepare(mtask__context *context, void *top, mtask__en
     context->words[0] = (void *)(uintptr_t)entry;
     context->words[1] = at;
     context->words[2] = context->words[3] = NULL;
-    __asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(context->mxcsr), "=m"(context->x87));
+    if (MTASK_CORO_MXCSR)
+        __asm__ volatile("stmxcsr %0" : "=m"(context->mxcsr));
+    __asm__ volatile("fnstcw %0" : "=m"(context->x87));
 }
 
 /* A CPU that keeps a shadow stack ends the program when a function returns on another stack. (Where

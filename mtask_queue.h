@@ -1313,6 +1313,8 @@ static bool mtask__queue_spin(mtask_queue *queue, mtask_queue_op op) {
    the two share a CPU, the other side goes on at once, for a fraction of what a wake-up costs; and
    where nobody else wants the CPU, a system call takes as long as some pauses. */
 static bool mtask__queue_look(mtask_queue *queue, mtask_queue_op op) {
+    if (mtask__task_current()->parker != NULL) /* a task parks at once: that costs less */
+        return mtask__queue_is_ready(queue, op);
     if (mtask__queue_spin(queue, op))
         return true;
     for (int i = 0; !queue->calm && i < MTASK__QUEUE_YIELDS && mtask__spin(0); i++) {
