@@ -28,7 +28,7 @@ CONFIGS=(
 )
 QUICK="gcc-O2 each_header config_errors config_units"
 CHECKS="each_header config_warnings config_units config_errors config_cpp config_plugin
-    config_install config_queue config_pool"
+    config_install config_queue config_pool config_coro config_arch config_bare"
 STAGES="lint format examples pwc pgzip flash"
 
 OUT=build/tests
