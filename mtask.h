@@ -1361,7 +1361,9 @@ enum {
     MTASK__CLASS_1 = 1 << 10,
     MTASK__CLASS_2 = 1 << 11,
     MTASK__AFTER_RMW = 1 << 13, /* the waker has just changed the word by a read-modify-write */
-    MTASK__ALONE = 1 << 12,     /* nobody will wake it: only time, or cancellation, ends the wait */
+    MTASK__UNLISTED = 1 << 14,  /* not in the parking table: nobody finds it by its word */
+    MTASK__ALONE =
+        1 << 12 | 1 << 14, /* nobody wakes it: only time, or cancellation, ends the wait */
     MTASK__CLASSES = MTASK__CLASS_1 | MTASK__CLASS_2
 };
 
@@ -1443,6 +1445,9 @@ MTASK_API void mtask__wake_known(void);
 
 /* Takes a waiter out of the parking table. True if it was still in: nobody will post it. */
 MTASK_API bool mtask__unpark(mtask__waiter *waiter);
+
+/* Whether a waiter is still in. */
+MTASK_API bool mtask__is_parked(const mtask__waiter *waiter);
 
 /* Turns a timeout into a deadline, at the first statement of a call that waits: MTASK_INVALID if it
    is negative, MTASK_SYSTEM. A deadline of 0 has passed long ago, and needs no clock. */
@@ -2164,7 +2169,7 @@ static mtask_status mtask__park(mtask__parker *parker, mtask_word *word, mtask_w
     waiter.flags = flags;
     waiter.queued = true;
     waiter.parker = parker;
-    if ((flags & MTASK__ALONE) != 0) /* then it need not be found */
+    if ((flags & MTASK__UNLISTED) != 0)
         return parker->park(parker, &waiter, deadline);
     if (mtask__load(&mtask__state.parked, RELAXED) == 0)
         mtask__store(&mtask__state.parked, 1,
@@ -2181,9 +2186,10 @@ static mtask_status mtask__park(mtask__parker *parker, mtask_word *word, mtask_w
 
 MTASK_API bool mtask__unpark(mtask__waiter *waiter) {
     mtask__bucket *bucket = mtask__bucket_of(waiter->word);
-    bool queued = waiter->queued;
-    if ((waiter->flags & MTASK__ALONE) != 0) {
-        waiter->queued = false; /* the parker's own thread is the only one that asks */
+    bool queued;
+    if ((waiter->flags & MTASK__UNLISTED) != 0) {
+        queued = waiter->queued; /* the parker's own thread is the only one that asks */
+        waiter->queued = false;
         return queued;
     }
     mtask__bucket_lock(bucket, 0);
@@ -2191,6 +2197,15 @@ MTASK_API bool mtask__unpark(mtask__waiter *waiter) {
     if (queued)
         mtask__bucket_remove(bucket, waiter);
     mtask__bucket_unlock(bucket, queued ? 1 : 0);
+    return queued;
+}
+
+MTASK_API bool mtask__is_parked(const mtask__waiter *waiter) {
+    mtask__bucket *bucket = mtask__bucket_of(waiter->word);
+    bool queued;
+    mtask__bucket_lock(bucket, 0);
+    queued = waiter->queued;
+    mtask__bucket_unlock(bucket, 0);
     return queued;
 }
 

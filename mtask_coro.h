@@ -822,6 +822,9 @@ static bool mtask__os_stack_guard(char *low, size_t size);
 static unsigned mtask__os_stack_watch(char *low, char *top);
 static void mtask__os_stack_unwatch(unsigned watch);
 
+/* Tells Valgrind that all of a stack may be used anew. */
+static void mtask__os_stack_renew(char *low, size_t size);
+
 /* ---- >>coro-state ---- */
 
 /* A stack. This block lies at its top, and stays there while the stack is free. */
@@ -1171,6 +1174,7 @@ static void mtask__stack_give(mtask__stack *stack) {
 /* Room for a block of `size` bytes at the top of a stack; what is below is for function calls. */
 static void *mtask__stack_place(const mtask__stack *stack, size_t size) {
     uintptr_t at = (uintptr_t)stack - stack->colour - size;
+    mtask__os_stack_renew(stack->low, stack->size);
     return (void *)(at / MTASK__STACK_ALIGN * MTASK__STACK_ALIGN);
 }
 
@@ -1494,8 +1498,6 @@ MTASK_API mtask_status mtask_coro_create_ex(mtask_coro **coro, const mtask_coro_
 }
 
 # if MTASK_CORO_CENSUS
-#  undef mtask_coro_create
-
 MTASK_API mtask_status mtask__coro_create_at(mtask_coro **coro, mtask_fn fn, void *arg,
                                              const char *site) {
     mtask_coro_desc desc;
@@ -1507,7 +1509,7 @@ MTASK_API mtask_status mtask__coro_create_at(mtask_coro **coro, mtask_fn fn, voi
 }
 # endif
 
-MTASK_API mtask_status mtask_coro_create(mtask_coro **coro, mtask_fn fn, void *arg) {
+MTASK_API mtask_status(mtask_coro_create)(mtask_coro **coro, mtask_fn fn, void *arg) {
     mtask_coro_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.fn = fn;
@@ -2211,8 +2213,8 @@ static void mtask__result_free(mtask_future *future) {
 }
 
 static mtask__result *mtask__result_alloc(mtask_loop *loop) {
-    mtask__result *result = loop->spare;
-    if (loop != mtask__coro_me()->loop || result == NULL)
+    mtask__result *result = loop == mtask__coro_me()->loop ? loop->spare : NULL;
+    if (result == NULL)
         return (mtask__result *)MTASK_MALLOC(sizeof *result);
     loop->spare = result->next;
     loop->spares--;
@@ -2280,7 +2282,7 @@ static bool mtask__result_await(mtask_future *future, int64_t deadline, mtask_st
         return false;
     waiter.word = &future->word;
     waiter.expected = 0;
-    waiter.flags = MTASK__ALONE;
+    waiter.flags = MTASK__UNLISTED;
     waiter.queued = true;
     waiter.parker = &self->parker;
     waiter.prev = NULL;
@@ -2587,15 +2589,13 @@ static mtask_status mtask__go(mtask_loop *loop, mtask_fn fn, void *arg, mtask_fu
 }
 
 #  if MTASK_CORO_CENSUS
-#   undef mtask_go
-
 MTASK_API mtask_status mtask__go_at(mtask_fn fn, void *arg, mtask_future **future,
                                     const char *site) {
     return mtask__go(NULL, fn, arg, future, site);
 }
 #  endif
 
-MTASK_API mtask_status mtask_go(mtask_fn fn, void *arg, mtask_future **future) {
+MTASK_API mtask_status(mtask_go)(mtask_fn fn, void *arg, mtask_future **future) {
     return mtask__go(NULL, fn, arg, future, NULL);
 }
 
@@ -2875,9 +2875,12 @@ static mtask_status mtask__loop_finish(mtask_loop *loop) {
     loop->ending = true;
     loop->hosted = false; /* it goes on whatever happens */
     mtask_loop_cancel(loop);
-    while ((status == MTASK_OK || status == MTASK_DEADLOCK) &&
-           (loop->count > 0 || mtask__load(&loop->inbox, ACQUIRE) != NULL))
-        status = mtask__loop_steps(loop, MTASK_FOREVER, true);
+    do {
+        while (loop->count > 0 && status != MTASK_BROKEN)
+            status = mtask__loop_steps(loop, MTASK_FOREVER, true);
+        if (status != MTASK_BROKEN)
+            mtask__loop_drain(loop); /* what was on its way, tasks perhaps */
+    } while (loop->count > 0 && status != MTASK_BROKEN);
     return status == MTASK_OK && loop->deadlocked ? MTASK_DEADLOCK : status;
 }
 
@@ -3289,15 +3292,14 @@ static void mtask__strand_describe(const mtask__strand *strand, mtask_task_info 
     info->stack_size = strand->stack->size;
     info->stack_used = mtask__strand_stack_used(strand);
     info->canceled = strand->canceled;
-    if (waiter == NULL || !waiter->queued)
+    if (waiter == NULL || !mtask__is_parked(waiter))
         return;
     info->state = "waiting";
     info->since = now - strand->since;
     if (strand->deadline != MTASK_FOREVER)
         info->left = strand->deadline > now ? strand->deadline - now : 0;
-    if (waiter->word > (const mtask_word *)(const void *)strand->stack->low &&
-        waiter->word < (const mtask_word *)(const void *)strand && info->left != MTASK_FOREVER)
-        info->state = "sleeping"; /* on a word of its own, which nobody wakes */
+    if ((waiter->flags & MTASK__ALONE) == MTASK__ALONE)
+        info->state = "sleeping";
     else
         info->word = waiter->word;
 }
@@ -4051,8 +4053,8 @@ MTASK_API __attribute__((noinline)) void *mtask__context_jump(mtask__context *fr
 #  include <sys/mman.h>
 #  include <unistd.h>
 #  ifdef __has_include
-#   if __has_include(<valgrind/valgrind.h>)
-#    include <valgrind/valgrind.h>
+#   if __has_include(<valgrind/memcheck.h>)
+#    include <valgrind/memcheck.h>
 #   endif
 #  endif
 
@@ -4149,6 +4151,13 @@ static unsigned mtask__os_stack_watch(char *low, char *top) {
 #  endif
 }
 
+static void mtask__os_stack_renew(char *low, size_t size) {
+    (void)low, (void)size;
+#  ifdef VALGRIND_MAKE_MEM_UNDEFINED
+    (void)VALGRIND_MAKE_MEM_UNDEFINED(low, size);
+#  endif
+}
+
 static void mtask__os_stack_unwatch(unsigned watch) {
     (void)watch;
 #  ifdef VALGRIND_STACK_DEREGISTER
@@ -4185,6 +4194,10 @@ static unsigned mtask__os_stack_watch(char *low, char *top) {
 
 static void mtask__os_stack_unwatch(unsigned watch) {
     (void)watch;
+}
+
+static void mtask__os_stack_renew(char *low, size_t size) {
+    (void)low, (void)size;
 }
 # endif
 
