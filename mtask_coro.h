@@ -642,21 +642,20 @@ MTASK_API void *mtask__context_switch(mtask__context *from, mtask__context *to, 
     "cmpw 36(%%rsi), %%r8w\n\t"                                                                    \
     "jne 3f\n"                                                                                     \
     "2:\n\t"
-/* MXCSR's rounding (bits 13 and 14) and masks (7 to 12) are the word's bits 10 and 11, and 0 to 5. */
+/* What differs in the word, rounding (bits 10 and 11) and masks (0 to 5), changes in MXCSR too (13 and
+   14, and 7 to 12). */
 #   define MTASK__CORO_FPU_RARE                                                                    \
     "3:\n\t"                                                                                       \
-    "stmxcsr 32(%%rdi)\n\t"                                                                        \
-    "movl 32(%%rdi), %%r8d\n\t"                                                                    \
-    "andl $0xffff807f, %%r8d\n\t"                                                                  \
     "movzwl 36(%%rsi), %%r9d\n\t"                                                                  \
+    "xorl %%r8d, %%r9d\n\t"                                                                        \
     "movl %%r9d, %%r10d\n\t"                                                                       \
     "andl $0xc00, %%r9d\n\t"                                                                       \
     "shll $3, %%r9d\n\t"                                                                           \
     "andl $0x3f, %%r10d\n\t"                                                                       \
     "shll $7, %%r10d\n\t"                                                                          \
-    "orl %%r9d, %%r8d\n\t"                                                                         \
-    "orl %%r10d, %%r8d\n\t"                                                                        \
-    "movl %%r8d, 32(%%rdi)\n\t"                                                                    \
+    "orl %%r10d, %%r9d\n\t"                                                                        \
+    "stmxcsr 32(%%rdi)\n\t"                                                                        \
+    "xorl %%r9d, 32(%%rdi)\n\t"                                                                    \
     "ldmxcsr 32(%%rdi)\n\t"                                                                        \
     "fldcw 36(%%rsi)\n\t"                                                                          \
     "jmp 2b\n"
@@ -1171,6 +1170,18 @@ static void mtask__stack_give(mtask__stack *stack) {
     mtask__unlock(&mtask__coros.lock);
 }
 
+/* Clears a block. memset would do; but some compilers make one instruction of it that takes longer to
+   begin than all the rest. */
+static void mtask__clear(void *block, size_t size) {
+    char *at = (char *)block;
+    for (; size >= 32; size -= 32, at += 32) {
+        memset(at, 0, 32);
+        __asm__ volatile("" ::: "memory");
+    }
+    for (; size > 0; size--)
+        *at++ = 0;
+}
+
 /* Room for a block of `size` bytes at the top of a stack; what is below is for function calls. */
 static void *mtask__stack_place(const mtask__stack *stack, size_t size) {
     uintptr_t at = (uintptr_t)stack - stack->colour - size;
@@ -1484,7 +1495,7 @@ MTASK_API mtask_status mtask_coro_create_ex(mtask_coro **coro, const mtask_coro_
     if (status != MTASK_OK)
         return status;
     made = (mtask_coro *)mtask__stack_place(stack, sizeof *made);
-    memset(made, 0, sizeof *made);
+    mtask__clear(made, sizeof *made);
     made->fn = desc->fn;
     made->arg = desc->arg;
     made->name = desc->name != NULL ? desc->name : "";
@@ -2493,7 +2504,7 @@ static mtask_status mtask__result_create(mtask__strand *strand) {
 
 static void mtask__strand_init(mtask__strand *strand, mtask__stack *stack,
                                const mtask_go_desc *desc, mtask_loop *loop) {
-    memset(strand, 0, offsetof(mtask__strand, task));
+    mtask__clear(strand, offsetof(mtask__strand, task));
     strand->stack = stack;
     strand->loop = loop;
     strand->fn = desc->fn;
@@ -2543,8 +2554,10 @@ static void mtask__strand_start(mtask__strand *strand, bool now) {
     mtask__loop_list(loop, strand);
     if (now)
         mtask__strand_switch_to(loop->running, strand);
+    else if (loop->inside)
+        mtask__loop_queue(loop, strand);
     else
-        mtask__strand_ready(strand);
+        mtask__loop_send(loop, &strand->call);
 }
 
 /* Which loop is meant, and whether it takes tasks. */
@@ -3996,11 +4009,24 @@ void mtask__longjmp(struct __jmp_buf_tag *buffer, int value) __asm__("_longjmp")
 #  if (defined(__x86_64__) || (defined(__i386__) && defined(__SSE__))) &&                          \
       !defined(MTASK_CORO_NO_FPU)
 static void mtask__modes_save(mtask__context *context) {
-    __asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(context->mxcsr), "=m"(context->x87));
+    if (MTASK_CORO_MXCSR)
+        __asm__ volatile("stmxcsr %0" : "=m"(context->mxcsr));
+    __asm__ volatile("fnstcw %0" : "=m"(context->x87));
 }
 
+/* As MTASK__CORO_FPU. */
 static void mtask__modes_load(const mtask__context *context) {
-    __asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(context->mxcsr), "m"(context->x87));
+    uint32_t mxcsr = context->mxcsr;
+    uint32_t x87 = 0;
+    __asm__ volatile("fnstcw %0" : "=m"(x87));
+    x87 = (x87 ^ context->x87) & 0xffff;
+    if (!MTASK_CORO_MXCSR && x87 == 0)
+        return;
+    if (!MTASK_CORO_MXCSR) {
+        __asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
+        mxcsr ^= (x87 & 0xc00) << 3 | (x87 & 0x3f) << 7;
+    }
+    __asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(mxcsr), "m"(context->x87));
 }
 #  else
 static void mtask__modes_save(mtask__context *context) {
