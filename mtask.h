@@ -803,7 +803,8 @@ MTASK_API mtask_future *mtask_future_retain(mtask_future *future);
 MTASK_API void mtask_future_release(mtask_future *future);
 
 /* PENDING becomes RUNNING: for whoever is about to do the work; nobody can cancel it from now on.
-   MTASK_OK; MTASK_CANCELED: do not start; MTASK_INVALID: it runs already, or is finished. */
+   MTASK_OK; MTASK_CANCELED: do not start; MTASK_INVALID: it runs already, is finished, or is the
+   result of a loop's task, which begins by itself. */
 MTASK_API mtask_status mtask_future_begin(mtask_future *future);
 
 /* Finishes it with a value, wakes all who wait and runs the callbacks, here, in the order in which
@@ -1560,7 +1561,9 @@ MTASK_API void mtask__future_init(mtask_future *future, mtask_word references);
 MTASK_API mtask_status mtask__future_finish(mtask_future *future, mtask_status status, void *value,
                                             const char *text);
 
-/* The same, of an owned one that runs (see mtask__future_kind), by its task. */
+/* Begins or ends an owned one (see mtask__future_kind), for its task: as mtask_future_begin, and, of
+   one that runs, as mtask__future_finish. */
+MTASK_API mtask_status mtask__future_begin_own(mtask_future *future);
 MTASK_API void mtask__future_finish_own(mtask_future *future, mtask_status status, void *value,
                                         const char *text);
 
@@ -3544,6 +3547,10 @@ static bool mtask__future_is_owned(const mtask_future *future) {
 }
 
 MTASK_API mtask_status mtask_future_begin(mtask_future *future) {
+    return mtask__future_is_owned(future) ? MTASK_INVALID : mtask__future_begin_own(future);
+}
+
+MTASK_API mtask_status mtask__future_begin_own(mtask_future *future) {
     mtask_word word;
     return mtask__future_move(future, 1u << MTASK__FUTURE_PENDING, MTASK__FUTURE_RUNNING, &word);
 }

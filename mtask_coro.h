@@ -93,10 +93,11 @@
 
    CONTENTS: grep for the tag.
      >>coro  >>stacks  >>loop  >>cancel  >>taskgroup  >>coro-local  >>host  >>dump  >>context
-     implementation: >>stack-pool  >>census  >>timers  >>run  >>task-end  >>wait-hook  and the same
-     again
-     platforms: >>context-x86_64 (and the other CPUs), >>context-ucontext, >>posix-stacks,
-     >>posix-poller, >>linux-poller, >>linux-shared
+     implementation: >>coro-contract  >>coro-state  >>stack-pool  >>census  >>loop-contract
+     >>loop-state  >>timers  >>run  >>wait-hook  >>task-end  and the same again
+     platforms: >>context-x86_64  >>context-native  >>context-i386  >>context-aarch64  >>context-arm
+     >>context-riscv  >>context-ucontext  >>posix-stacks  >>no-stacks  >>posix-poller
+     >>linux-poller  >>linux-shared  >>posix-shared
 
    OPTIONS (define them before the include, the same in every file)
      MTASK_CORO_STACK        bytes of a stack by default (default: 262144)
@@ -1748,8 +1749,9 @@ typedef struct mtask__alarms {
 } mtask__alarms;
 
 #  define MTASK__LOOP_BREAKS 100 /* after so many dead-locks in a row it just sleeps */
-#  define MTASK__LOOP_SPARES 64  /* most futures of tasks that are kept for the next ones */
-#  define MTASK__LOOP_BUDGET 61  /* switches between two looks at what comes from outside */
+/* Most futures of tasks that are kept for the next ones; none where sanitizers watch their use. */
+#  define MTASK__LOOP_SPARES (MTASK__CORO_WATCHED ? 0 : 64)
+#  define MTASK__LOOP_BUDGET 61 /* switches between two looks at what comes from outside */
 
 struct mtask_loop {
     mtask__context context; /* where it goes on when no task can */
@@ -2348,7 +2350,7 @@ static void mtask__strand_call(mtask__strand *self, mtask_outcome *outcome) {
     void *value;
     bool canceled = self->canceled;
     if (self->result != NULL && !canceled)
-        canceled = mtask_future_begin(&self->result->future) != MTASK_OK;
+        canceled = mtask__future_begin_own(&self->result->future) != MTASK_OK;
     outcome->status = MTASK_CANCELED;
     outcome->value = NULL;
     outcome->text[0] = '\0';
@@ -2370,12 +2372,12 @@ static void mtask__strand_tell(mtask__strand *self, const mtask_outcome *outcome
         *self->outcome = *outcome;
     if (self->result != NULL) {
         mtask__result_part(self);
+        mtask__strand_wake_joiners(self); /* who run later, whatever callbacks do */
         if (!self->begun)
             (void)mtask__future_cancel(&self->result->future);
         else
             mtask__future_finish_own(&self->result->future, outcome->status, outcome->value,
                                      outcome->text);
-        mtask__strand_wake_joiners(self);
         mtask_future_release(&self->result->future);
     }
     if (self->group != NULL)
@@ -2892,9 +2894,11 @@ static mtask_status mtask__loop_finish(mtask_loop *loop) {
         while (loop->count > 0 && status != MTASK_BROKEN)
             status = mtask__loop_steps(loop, MTASK_FOREVER, true);
         if (status != MTASK_BROKEN)
-            mtask__loop_drain(loop); /* what was on its way, tasks perhaps */
+            status = mtask__loop_steps(loop, 0, true); /* what was on its way, tasks perhaps */
     } while (loop->count > 0 && status != MTASK_BROKEN);
-    return status == MTASK_OK && loop->deadlocked ? MTASK_DEADLOCK : status;
+    if (status == MTASK_BROKEN)
+        return status;
+    return loop->deadlocked ? MTASK_DEADLOCK : MTASK_OK;
 }
 
 MTASK_API mtask_status mtask_loop_destroy(mtask_loop *loop) {

@@ -1,12 +1,13 @@
 // mkdir -p build && cc -O2 -pthread -I. -o build/49_million examples/49_million.c
 //
-// A million sleeping coroutines: `build/49_million [COUNT]`. Each has a stack of its own, 256 KiB of
-// address space, of which it pays for what it uses. On a terminal a line tells how many are asleep.
-// They sleep for 10 to 15 seconds, each as long as chance has it. (A million need some 9 GB.)
+// A million sleeping coroutines: `build/49_million [COUNT]`. Each has a stack of its own: 256 KiB of
+// address space, of which it pays for what it uses, here a page of 4 KiB. When all have been started,
+// they go to sleep together, for 10 to 15 seconds, each as long as chance has it. On a terminal a line
+// tells how many are asleep. (A million need some 5 GB.)
 //
 // Output with 2000 (patterns):
-//   ^2000 started in [0-9.]+ seconds, 2000 asleep at once$
-//   ^[0-9]+ bytes of memory each, of 262144 bytes of address space$
+//   ^2000 started in [0-9.]+ seconds$
+//   ^2000 asleep at once; [0-9]+ bytes of memory each$
 //   ^2000 woken; none too early; 1[0-9.]+ seconds in all$
 #define MTASK_IMPLEMENTATION
 #include "mtask_coro.h"
@@ -16,25 +17,35 @@
 /* Tasks of one loop take turns, so what they share needs no lock. */
 static size_t count = 1000000, started, asleep, most, woken, early;
 static int64_t shortest, spread; /* of the naps */
-static mtask_waitgroup left;
+static mtask_event night;        /* for which all wait first */
+static mtask_waitgroup awake;    /* when it is 0, all have slept */
 
 static void *nap(void *arg) {
     int64_t duration = shortest + (int64_t)((uintptr_t)arg * 2654435761U % 1000) * spread / 1000;
+    mtask_status status = mtask_event_wait(&night, MTASK_FOREVER);
     int64_t start = mtask_now();
     most = ++asleep > most ? asleep : most;
-    mtask_status status = mtask_sleep(duration);
+    if (status == MTASK_OK)
+        status = mtask_sleep(duration);
     asleep--;
-    early += status != MTASK_OK || mtask_now() - start < duration;
     woken++;
-    return mtask_waitgroup_done(&left) == MTASK_OK ? NULL : mtask_fail(MTASK_INVALID, NULL);
+    early += mtask_now() - start < duration;
+    MUST(mtask_waitgroup_done(&awake));
+    return status == MTASK_OK ? arg : mtask_fail(status, NULL);
+}
+
+static void erase(void) {
+    if (isatty(STDERR_FILENO))
+        fprintf(stderr, "\r\033[K");
 }
 
 /* Draws the line, until it is cancelled. */
 static void *show(void *arg) {
-    do
-        fprintf(stderr, "\r\033[K%zu started, %zu asleep, %zu woken", started, asleep, woken);
-    while (mtask_sleep(MTASK_MS(50)) == MTASK_OK);
-    fprintf(stderr, "\r\033[K");
+    do {
+        erase();
+        fprintf(stderr, "%zu started, %zu asleep, %zu woken", started, asleep, woken);
+    } while (mtask_sleep(MTASK_MS(50)) == MTASK_OK);
+    erase();
     return arg;
 }
 
@@ -50,22 +61,25 @@ static double memory(void) {
 }
 
 static void *program(void *arg) {
-    int64_t start = mtask_now();
     double before = memory();
+    int64_t start = mtask_now();
     if (isatty(STDERR_FILENO))
         MUST(mtask_go(show, arg, NULL)); /* when this task returns, that one is cancelled */
-    MUST(mtask_waitgroup_add(&left, (int64_t)count));
+    MUST(mtask_waitgroup_add(&awake, (int64_t)count));
     for (; started < count; started++) {
         MUST(mtask_go(nap, (void *)started, NULL));
-        if (started % 1000 == 999) /* now and then the others have their turn */
-            MUST(mtask_yield());
+        if (started % 1000 == 999)
+            MUST(mtask_yield()); /* now and then the others have their turn */
     }
     MUST(mtask_yield());
-    double each = (memory() - before) / (double)count;
-    printf("%zu started in %.3f seconds, %zu asleep at once\n", started,
-           (double)(mtask_now() - start) / 1e9, most);
-    printf("%.0f bytes of memory each, of %d bytes of address space\n", each, MTASK_CORO_STACK);
-    MUST(mtask_waitgroup_wait(&left, MTASK_FOREVER));
+    erase();
+    printf("%zu started in %.3f seconds\n", started, (double)(mtask_now() - start) / 1e9);
+    mtask_event_set(&night);
+    MUST(mtask_yield()); /* all go to sleep, before it is our turn again */
+    erase();
+    printf("%zu asleep at once; %.0f bytes of memory each\n", most,
+           (memory() - before) / (double)count);
+    MUST(mtask_waitgroup_wait(&awake, MTASK_FOREVER));
     return arg;
 }
 

@@ -31,7 +31,7 @@ static void *answer(void *arg) {
 
 static void show_limits(void) {
     mtask_limit limit;
-    mtask_outcome outcome;
+    mtask_outcome outcome = {0};
     int64_t start = mtask_now();
     MUST(mtask_limit_begin(&limit, seconds(1))); /* async with asyncio.timeout(1): */
     mtask_status sleep = mtask_sleep(seconds(10)), end = mtask_limit_end(&limit);

@@ -137,7 +137,7 @@ void port_write(const char *text) {
 
 void port_exit(int code) {
     for (;;)
-        ask_debugger(0x18, (void *)(code == 0 ? 0x20026 : 0x20023)); /* SYS_EXIT */
+        ask_debugger(0x18, (void *)(code == 0 ? 0x20026 : 0x20023)); /* SYS_EXIT: why */
 }
 
 void *port_refuse(void) {
@@ -184,10 +184,10 @@ void reset(void) {
     port_exit(main());
 }
 
-extern char stack_end;
-__attribute__((section(".vectors"), used)) const void *const vectors[16] = {
-    &stack_end, (void *)reset, (void *)on_fault, (void *)on_fault, (void *)on_fault, (void *)on_fault,
-    (void *)on_fault, 0, 0, 0, 0, (void *)on_fault, 0, 0, (void *)on_fault, (void *)on_tick};
+void stack_end(void); /* an address, not a function */
+__attribute__((section(".vectors"), used)) void (*const vectors[16])(void) = {
+    stack_end, reset,    on_fault, on_fault, on_fault, on_fault, on_fault, NULL,
+    NULL,      NULL,     NULL,     on_fault, NULL,     NULL,     on_fault, on_tick};
 
 /* Of Cortex-M0, that cannot read and modify at once: what gcc calls for that. */
 #if defined(__ARM_ARCH_6M__)
@@ -285,6 +285,58 @@ static mtask_coro *make(int stack, mtask_fn fn, void *arg) {
 }
 
 #define SHOW(call) say("%s: %s\n", #call, mtask_status_name(call))
+
+/* Lets others run, if it is called in a coroutine. */
+static __attribute__((noinline, used)) void let_run(void) {
+    if (mtask_coro_current() != NULL)
+        (void)mtask_coro_yield(NULL, NULL);
+}
+
+/* Fifteen times the seed, part by part in registers that compilers seldom use, while others run. */
+static unsigned times_15(unsigned seed) {
+#if defined(__arm__)
+    __asm__ volatile("mov r8, %0\n\tmov r9, r8\n\tadd r9, r8\n\tmov r10, r9\n\tadd r10, r9\n\t"
+                     "mov r11, r10\n\tadd r11, r10\n\tbl let_run\n\t"
+                     "mov %0, r8\n\tadd %0, r9\n\tadd %0, r10\n\tadd %0, r11"
+                     : "+l"(seed)::"r0", "r1", "r2", "r3", "r8", "r9", "r10", "r11", "r12", "lr",
+                     "cc", "memory");
+    return seed;
+#else
+    let_run();
+    return 15 * seed;
+#endif
+}
+
+/* More values than there are registers to keep, while others run. */
+static __attribute__((noinline)) unsigned mix(unsigned seed) {
+    unsigned a = seed, b = seed * 3, c = seed * 5, d = seed * 7, e = seed * 11, f = seed * 13;
+    float x = (float)(seed % 100), y = x + 1, z = x + 2;
+    for (int round = 0; round < 8; round++) {
+        a += times_15(b);
+        let_run();
+        b ^= c + a, c += d ^ b, d ^= e + c, e += f ^ d, f ^= a + e;
+        x = y * 0.5f + z, y = z * 0.5f + x, z = x * 0.25f + y;
+    }
+    return a ^ b ^ c ^ d ^ e ^ f ^ (unsigned)(x + y + z);
+}
+
+static void *mix_here(void *seed) {
+    *(unsigned *)seed = mix(*(unsigned *)seed);
+    return NULL;
+}
+
+static void registers(void) {
+    unsigned seeds[2] = {12345, 67890};
+    mtask_coro *a = make(0, mix_here, &seeds[0]);
+    mtask_coro *b = make(1, mix_here, &seeds[1]);
+    while (mtask_coro_resume(a, NULL, NULL) == MTASK_OK)
+        (void)mtask_coro_resume(b, NULL, NULL);
+    (void)mtask_coro_resume(b, NULL, NULL);
+    say("registers: %s\n",
+        seeds[0] == mix(12345) && seeds[1] == mix(67890) ? "kept" : "lost");
+    SHOW(mtask_coro_destroy(a));
+    SHOW(mtask_coro_destroy(b));
+}
 END
 
 # A tour of what remains without threads.
@@ -488,6 +540,7 @@ static void refusals(void) {
 }
 
 int main(void) {
+    registers();
     pipeline();
     leave_early();
     failure();
@@ -500,6 +553,55 @@ int main(void) {
 END
 
 cat >"$OUT/tour.txt" <<'END'
+registers: kept
+mtask_coro_destroy(a): MTASK_OK
+mtask_coro_destroy(b): MTASK_OK
+pipeline: 65 quarters
+mtask_coro_destroy(c): MTASK_OK
+mtask_coro_destroy(b): MTASK_OK
+mtask_coro_destroy(a): MTASK_OK
+mtask_coro_destroy(b): MTASK_INVALID
+mtask_coro_close(b): MTASK_OK
+count: closed at 6
+mtask_coro_close(a): MTASK_OK
+mtask_coro_resume(a, NULL, NULL): MTASK_CLOSED
+mtask_coro_destroy(b): MTASK_OK
+mtask_coro_destroy(a): MTASK_OK
+mtask_coro_resume(coro, NULL, NULL): MTASK_OK
+mtask_coro_resume(coro, NULL, NULL): MTASK_FAILED
+mtask_coro_outcome(coro, &outcome): MTASK_FAILED
+MTASK_BROKEN: sensor 3 is broken
+mtask_coro_destroy(coro): MTASK_OK
+mtask_coro_resume(players[0], NULL, &ball): MTASK_DONE
+greenlets: 1000
+mtask_coro_close(players[i]): MTASK_OK
+mtask_coro_destroy(players[i]): MTASK_OK
+mtask_coro_close(players[i]): MTASK_OK
+mtask_coro_destroy(players[i]): MTASK_OK
+mtask_queue_init(&queue, &desc): MTASK_OK
+mtask_queue_get(&queue, &item, MTASK_FOREVER): MTASK_DEADLOCK
+mtask_queue_get(&queue, &item, MTASK_MS(3)): MTASK_EMPTY
+queue: 499500
+mtask_coro_destroy(a): MTASK_OK
+mtask_coro_destroy(b): MTASK_OK
+mtask_queue_deinit(&queue): MTASK_OK
+mtask_mutex_lock(&mutex): MTASK_OK
+mtask_mutex_lock(&mutex): MTASK_DEADLOCK
+mtask_mutex_lock_for(&mutex, MTASK_MS(3)): MTASK_TIMEOUT
+mtask_sem_acquire(&sem, MTASK_FOREVER): MTASK_DEADLOCK
+mtask_event_wait(&event, MTASK_MS(3)): MTASK_TIMEOUT
+mtask_event_wait((mtask_event *)event, MTASK_FOREVER): MTASK_DEADLOCK
+mtask_coro_resume(coro, NULL, NULL): MTASK_DONE
+mtask_coro_destroy(coro): MTASK_OK
+mtask_event_wait(&event, MTASK_FOREVER): MTASK_OK
+mtask_sleep(MTASK_MS(3)): MTASK_OK
+in time
+mtask_coro_create(&coro, nothing, NULL): MTASK_UNSUPPORTED
+mtask_coro_create_ex(&coro, &desc): MTASK_INVALID
+mtask_coro_yield(NULL, NULL): MTASK_INVALID
+mtask_shared_mutex_init(&shared): MTASK_UNSUPPORTED
+locals: MTASK_NOMEM
+CPUs: 1
 END
 
 # With MTASK_IDLE, waits are ended by interrupts.
@@ -530,12 +632,16 @@ static void on_tick(void) {
         mtask_event_set(&event);
 }
 
-/* Yields what the interrupt puts. */
+/* Yields what the interrupt puts; waits for each other item, and looks again and again for the rest,
+   so that most interrupts come in the middle of a get. */
 static void *items(void *arg) {
-    uint32_t item;
-    while (mtask_queue_get(&queue, &item, MTASK_FOREVER) == MTASK_OK)
-        if (mtask_coro_yield(&item, NULL) != MTASK_OK)
-            break;
+    uint32_t item = 0;
+    mtask_status status = MTASK_OK;
+    while (status == MTASK_OK || status == MTASK_EMPTY) {
+        status = mtask_queue_get(&queue, &item, item % 2 == 0 ? MTASK_FOREVER : MTASK_NOWAIT);
+        if (status == MTASK_OK)
+            status = mtask_coro_yield(&item, NULL);
+    }
     return arg;
 }
 
@@ -556,6 +662,7 @@ int main(void) {
     static MTASK_QUEUE_STORAGE(storage, 4, sizeof(uint32_t));
     mtask_queue_desc desc;
     mtask_coro *coro;
+    registers();
     memset(&desc, 0, sizeof desc);
     desc.capacity = 4;
     desc.item_size = sizeof(uint32_t);
@@ -573,12 +680,165 @@ int main(void) {
 }
 END
 
-bare="-std=c11 -ffunction-sections -fdata-sections -DMTASK_NO_THREADS -DMTASK_CORO_NO_LOOP -DMTASK_NO_STB_DS"
+cat >"$OUT/ticks.txt" <<'END'
+registers: kept
+mtask_coro_destroy(a): MTASK_OK
+mtask_coro_destroy(b): MTASK_OK
+mtask_queue_init(&queue, &desc): MTASK_OK
+mtask_coro_close(coro): MTASK_OK
+mtask_coro_destroy(coro): MTASK_OK
+300 ticks
+END
 
-# tell PROGRAM WANTED COMMAND...: what the command prints must be what is wanted.
-tell() {
-    local wanted=$1
-    shift
-    "$@" >"$OUT/told.txt" 2>&1 </dev/null || echo "exit code $?" >>"$OUT/told.txt"
-    diff "$wanted" "$OUT/told.txt"
+# Coroutines without loops, in a program with threads: each thread has generators of its own, and one
+# goes from thread to thread.
+cat >"$OUT/threads.c" <<'END'
+#define MTASK_IMPLEMENTATION
+#include "mtask_coro.h"
+
+static void *count(void *to) {
+    for (long i = 1; i <= *(long *)to; i++)
+        if (mtask_coro_yield(&i, NULL) != MTASK_OK)
+            return mtask_fail(MTASK_CANCELED, NULL);
+    return NULL;
 }
+
+static void *evens(void *from) {
+    MTASK_FOREACH(n, (mtask_coro *)from)
+        if (*(long *)n % 2 == 0 && mtask_coro_yield(n, NULL) != MTASK_OK)
+            break;
+    return NULL;
+}
+
+static void *sum(void *to) {
+    static char stacks[4][32768] __attribute__((aligned(16)));
+    static mtask_word taken;
+    mtask_coro_desc desc;
+    mtask_coro *a, *b;
+    long result = 0;
+    memset(&desc, 0, sizeof desc);
+    desc.fn = evens;
+    desc.stack = stacks[mtask_word_add(&taken, 1)];
+    desc.stack_size = sizeof stacks[0];
+    if (mtask_coro_create(&a, count, to) != MTASK_OK)
+        return mtask_fail(MTASK_NOMEM, NULL);
+    desc.arg = a;
+    if (mtask_coro_create_ex(&b, &desc) != MTASK_OK)
+        return mtask_fail(MTASK_NOMEM, NULL);
+    MTASK_FOREACH(n, b)
+        result += *(long *)n;
+    if (mtask_coro_destroy(b) != MTASK_OK || mtask_coro_destroy(a) != MTASK_OK)
+        return mtask_fail(MTASK_INVALID, NULL);
+    return (void *)result;
+}
+
+static void *ten_more(void *from) {
+    long last = 0;
+    void *n;
+    for (int i = 0; i < 10 && mtask_coro_next((mtask_coro *)from, &n); i++)
+        last = *(long *)n;
+    return (void *)last;
+}
+
+static long run(mtask_fn fn, void *arg) {
+    mtask_thread thread;
+    mtask_outcome outcome;
+    memset(&thread, 0, sizeof thread);
+    if (mtask_thread_start(&thread, fn, arg) != MTASK_OK ||
+        mtask_thread_join(&thread, &outcome, MTASK_FOREVER) != MTASK_OK)
+        return -1;
+    return (long)outcome.value;
+}
+
+static int in_threads(void) {
+    mtask_thread threads[4];
+    long ten_thousand = 10000;
+    int result = 0;
+    memset(threads, 0, sizeof threads);
+    for (int i = 0; i < 4; i++)
+        if (mtask_thread_start(&threads[i], sum, &ten_thousand) != MTASK_OK)
+            return 1;
+    for (int i = 0; i < 4; i++) {
+        mtask_outcome outcome;
+        if (mtask_thread_join(&threads[i], &outcome, MTASK_FOREVER) != MTASK_OK ||
+            (long)outcome.value != 25005000)
+            result = 2;
+    }
+    return result;
+}
+
+int main(void) {
+    mtask_coro *coro;
+    long million = 1000000;
+    if (mtask_coro_create(&coro, count, &million) != MTASK_OK)
+        return 3;
+    if (run(ten_more, coro) != 10 || run(ten_more, coro) != 20 || (long)ten_more(coro) != 30)
+        return 4;
+    if (mtask_coro_close(coro) != MTASK_OK || mtask_coro_destroy(coro) != MTASK_OK)
+        return 5;
+    return mtask_coro_stacks().in_use != 0 ? 6 : in_threads();
+}
+END
+
+# tell NAME WANTED COMMAND...: the command must print what the file holds.
+tell() {
+    local name=$1 wanted=$2
+    shift 2
+    # shellcheck disable=SC2016 # these are for the inner shell
+    try "$name" bash -c 'set -o pipefail; wanted=$1; shift; "$@" 2>&1 </dev/null | diff "$wanted" -' \
+        _ "$wanted" "$@"
+}
+
+common="-DMTASK_NO_THREADS -DMTASK_CORO_NO_LOOP -DMTASK_NO_STB_DS -I. -I$OUT"
+nothing_else="-ffunction-sections -fdata-sections -Wl,--gc-sections"
+refused="-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=mmap"
+
+# system PROGRAM COMPILER OPTIONS...: on this system.
+system() {
+    local program=$1
+    shift
+    # shellcheck disable=SC2086 # lists of words
+    try "$program, $*" "$@" $WARN $common $nothing_else $refused -o "$OUT/$program" \
+        "$OUT/$program.c" -x none "$OUT/port_system.o" &&
+        tell "$program, $*: run" "$OUT/$program.txt" "$OUT/$program"
+}
+
+# bare PROGRAM MACHINE FLAGS...: on a processor of its own, with 256 KiB of flash and 16 KiB of RAM.
+bare() {
+    local program=$1 machine=$2
+    shift 2
+    # shellcheck disable=SC2086
+    try "$program, $*" arm-none-eabi-gcc "$@" -mthumb -std=c11 -Os $WARN $common -DSTACK=2048 \
+        -DTICKS=10000 $nothing_else -nostartfiles --specs=nano.specs -T "$OUT/bare.ld" \
+        -o "$OUT/$program.elf" "$OUT/$program.c" "$OUT/port_bare.c" &&
+        tell "$program, $*: run" "$OUT/$program.txt" qemu-system-arm -M "$machine" -display none \
+            -monitor none -serial none -semihosting-config enable=on,target=native \
+            -kernel "$OUT/$program.elf"
+}
+
+# threads COMPILER OPTIONS...: with threads, on this system.
+threads() {
+    # shellcheck disable=SC2086
+    try "threads, $*" "$@" $WARN -DMTASK_CORO_NO_LOOP -I. -pthread -o "$OUT/threads" \
+        "$OUT/threads.c" && try "threads, $*: run" "$OUT/threads"
+}
+
+# shellcheck disable=SC2086
+try "port" gcc -std=c11 $WARN -O1 -c -o "$OUT/port_system.o" "$OUT/port_system.c"
+system tour gcc -std=c11 -O2
+system tour gcc -std=c11 -O0 -DMTASK_CORO_UCONTEXT -D_GNU_SOURCE
+system tour gcc -std=c11 -O1 -DMTASK_STATIC -DMTASK_CORO_CHECK=1
+system tour clang -std=c11 -O0 -DMTASK_CORO_NO_FPU
+system tour g++ -x c++ -std=c++11 -O0
+system tour clang++ -x c++ -std=c++20 -O0
+system ticks gcc -std=c11 -O1
+system ticks clang -std=c11 -O0
+bare ticks microbit -mcpu=cortex-m0
+bare tour mps2-an385 -mcpu=cortex-m3
+bare ticks mps2-an385 -mcpu=cortex-m3
+bare tour mps2-an386 -mcpu=cortex-m4 -mfloat-abi=hard -mfpu=fpv4-sp-d16
+threads gcc -std=c11 -O1
+threads gcc -std=c11 -O0 -DMTASK_CORO_UCONTEXT
+threads clang -std=c11 -O0 -DMTASK_STATIC -DMTASK_CORO_CHECK=1 -DMTASK_CORO_CENSUS=1
+threads g++ -x c++ -std=c++20 -O0
+finish

@@ -9,7 +9,8 @@
 #include "testing_queue.h"
 #include "testing_pool.h"
 
-#include <sys/time.h>
+#include <errno.h>
+#include <limits.h>
 
 #define ADD(counter, n) __atomic_fetch_add((counter), (n), __ATOMIC_RELAXED)
 #define READ(variable)  __atomic_load_n((variable), __ATOMIC_ACQUIRE)
@@ -21,6 +22,8 @@
 #define ACTORS  (LOOPS * SLOTS + THREADS)
 
 /* ---- games ---- */
+
+#define ENDLESS LONG_MAX
 
 struct game;
 
@@ -37,7 +40,8 @@ typedef struct actor {
 typedef struct game {
     mtask_status (*step[2])(actor *self); /* MTASK_OK: a step; MTASK_CANCELED: the task is; others
                                              mean: once more. [1] NULL: there is one role */
-    long wanted;                          /* steps of each role */
+    long wanted;                          /* steps of each role; ENDLESS: until `stop` */
+    long rounds;                          /* of a game that is endless */
     bool calm;                            /* nobody is cancelled */
     bool stop;                            /* it is over, however many steps were made */
     long tickets[2];                      /* that nobody has yet */
@@ -378,19 +382,19 @@ static mtask_status meet(actor *self) {
     bool patient = testing_below(&self->random, 64) != 0;
     int64_t timeout = patient ? MTASK_FOREVER : MTASK_US(testing_below(&self->random, 500));
     mtask_status status = mtask_barrier_wait(&g->barrier, &index, timeout);
-    if (status == MTASK_OK)
-        (void)ADD(&g->met[index], 1);
-    else if (status != MTASK_BROKEN)
-        ck_assert_status(mtask_barrier_reset(&g->barrier), MTASK_OK);
-    if (READ(&g->made[0]) + ACTORS >= g->wanted) { /* those who still wait must not wait for ever */
+    if (status == MTASK_OK && ADD(&g->met[index], 1) == g->rounds)
         WRITE(&g->stop, true);
+    if (status == MTASK_BROKEN)
+        (void)mtask_yield(); /* whoever broke it has to run to mend it */
+    else if (status != MTASK_OK)
+        ck_assert_status(mtask_barrier_reset(&g->barrier), MTASK_OK);
+    if (READ(&g->stop)) /* those who still wait must not wait for ever */
         ck_assert_status(mtask_barrier_abort(&g->barrier), MTASK_OK);
-    }
     return status;
 }
 
 START_TEST(barrier) {
-    game g = {.step = {meet}, .wanted = testing_scale(20000)};
+    game g = {.step = {meet}, .wanted = ENDLESS, .rounds = testing_scale(2000)};
     ck_assert_status(mtask_barrier_init(&g.barrier, ACTORS, NULL, NULL, 0), MTASK_OK);
     play_game(&g);
     for (int i = 1; i < ACTORS; i++)
@@ -410,18 +414,19 @@ static mtask_status pass_door(actor *self) {
     if (mtask_word_add(&g->passed[side], 1) + 1 == ACTORS) {
         mtask_event_clear(&g->doors[side]);
         mtask_word_store(&g->passed[side], 0);
-        WRITE(&g->stop, READ(&g->made[0]) + ACTORS >= g->wanted);
+        if (self->round == (mtask_word)g->rounds)
+            WRITE(&g->stop, true);
         mtask_event_set(&g->doors[1 - side]);
     }
     return MTASK_OK;
 }
 
 START_TEST(events) {
-    game g = {.step = {pass_door}, .wanted = testing_scale(50000)};
+    game g = {.step = {pass_door}, .wanted = ENDLESS, .rounds = testing_scale(5000)};
     mtask_event_set(&g.doors[0]);
     play_game(&g);
     for (int i = 0; i < ACTORS; i++)
-        testing_check(g.actors[i].round + 2 >= g.actors[0].round);
+        testing_check(g.actors[i].round - (mtask_word)g.rounds <= 1);
 }
 END_TEST
 
@@ -636,8 +641,8 @@ typedef struct errand {
 typedef struct storm {
     mtask_loop *loop;
     errand errands[CALLS];
-    mtask_word posts;
     mtask_event begun;
+    uint64_t seed;
     bool over;
     long signals;
 } storm;
@@ -671,7 +676,7 @@ static void on_storm(int number) {
 /* Signals the loop's thread, or posts itself. */
 static void storm_thread(testing_member *self) {
     pthread_t target = *(pthread_t *)self->arg;
-    testing_random random = testing_random_make(the_storm.posts + 1, (unsigned)self->index);
+    testing_random random = testing_random_make(the_storm.seed, (unsigned)self->index);
     long rounds = testing_scale(40000);
     int64_t start = mtask_now();
     ck_assert_status(mtask_event_wait(&the_storm.begun, MTASK_FOREVER), MTASK_OK);
@@ -712,13 +717,17 @@ static void storm_joiner(testing_member *self) {
 
 static void *storm_main(void *arg) {
     mtask_future *workers[3];
+    sigset_t late;
+    sigemptyset(&late);
+    sigaddset(&late, SIGUSR1);
     the_storm.loop = mtask_loop_current();
     mtask_event_set(&the_storm.begun);
     for (int i = 0; i < 3; i++)
         workers[i] = go(in_the_storm, NULL);
     for (int i = 0; i < 3; i++)
         (void)take(workers[i]);
-    while (!all_served()) /* if one was lost, for ever */
+    testing_check(pthread_sigmask(SIG_BLOCK, &late, NULL) == 0); /* one may still be on its way */
+    while (!all_served())                                        /* if one was lost, for ever */
         ck_assert_status(mtask_sleep(MTASK_US(100)), MTASK_OK);
     return arg;
 }
@@ -729,6 +738,7 @@ START_TEST(storm_of_posts) {
     struct sigaction action = {0};
     action.sa_handler = on_storm;
     testing_check(sigaction(SIGUSR1, &action, NULL) == 0);
+    the_storm.seed = testing_seed();
     for (int i = 0; i < CALLS; i++) {
         the_storm.errands[i].call.fn = serve;
         the_storm.errands[i].call.arg = &the_storm.errands[i];
@@ -737,21 +747,19 @@ START_TEST(storm_of_posts) {
     testing_crowd_start(&joiner, 1, storm_joiner, &crowd);
     (void)in_loop(storm_main, NULL);
     testing_crowd_join(&joiner);
+    testing_check(signal(SIGUSR1, SIG_IGN) != SIG_ERR);
     ck_assert_int_gt(the_storm.signals, 0);
 }
 END_TEST
 
 /* ---- loops that begin and end while others use them ---- */
 
-typedef struct guest_call {
-    mtask_loop_call call;
-    long runs;
-} guest_call;
-
 /* A loop's life: others may use it while `open`, and then they hold the lock. */
 typedef struct harbour {
     mtask_rwlock lock;
     mtask_loop *loop; /* NULL: closed */
+    mtask_loop_call calls[CALLS];
+    long runs[CALLS];
     mtask_sem sem;
     mtask_word visits;
     bool over;
@@ -785,16 +793,25 @@ static void *visit(void *arg) {
     return arg;
 }
 
+/* Calls that the loop of the last life had not called when it ended are called no more. */
+static void renew_calls(harbour *at) {
+    memset(at->calls, 0, sizeof at->calls);
+    memset(at->runs, 0, sizeof at->runs);
+    for (int i = 0; i < CALLS; i++) {
+        at->calls[i].fn = count_run;
+        at->calls[i].arg = &at->runs[i];
+    }
+}
+
 static void *harbour_life(void *arg) {
     harbour *at = (harbour *)arg;
-    guest_call own = {.call = {.fn = count_run}};
-    own.call.arg = &own.runs;
+    renew_calls(at);
+    ck_assert_status(mtask_loop_post(mtask_loop_current(), &at->calls[0]), MTASK_OK);
     ck_assert_status(mtask_rwlock_lock_write(&at->lock), MTASK_OK);
     at->loop = mtask_loop_current();
     ck_assert_status(mtask_rwlock_unlock_write(&at->lock), MTASK_OK);
-    ck_assert_status(mtask_loop_post(at->loop, &own.call), MTASK_OK);
     (void)mtask_sleep(MTASK_US(at->lives % 5 * 50));
-    while (own.runs == 0)
+    while (at->runs[0] == 0)
         take_turns();
     ck_assert_status(mtask_rwlock_lock_write(&at->lock), MTASK_OK);
     at->loop = NULL; /* nobody uses it from now on, but for futures */
@@ -810,13 +827,12 @@ static void harbour_thread(testing_member *self) {
     WRITE(&at->over, true);
 }
 
-/* What a stranger does with an open loop. `call` is its own: it may still be posted to a loop that
-   has ended, which calls it no more, so then it is made anew. */
-static mtask_future *use_harbour(harbour *at, guest_call **call, uint64_t what) {
+/* What a stranger does with an open loop. */
+static mtask_future *use_harbour(harbour *at, uint64_t what) {
     mtask_future *future = NULL;
     ck_assert_status(mtask_rwlock_lock_read(&at->lock), MTASK_OK);
-    if (at->loop != NULL && what == 0) {
-        ck_assert_status(mtask_loop_post(at->loop, &(*call)->call), MTASK_OK);
+    if (at->loop != NULL && what < CALLS / 2) {
+        ck_assert_status(mtask_loop_post(at->loop, &at->calls[what]), MTASK_OK);
     } else if (at->loop != NULL) {
         mtask_status status = mtask_loop_go(at->loop, visit, at, &future);
         testing_check(status == MTASK_OK || status == MTASK_CLOSED);
@@ -828,22 +844,17 @@ static mtask_future *use_harbour(harbour *at, guest_call **call, uint64_t what) 
 
 static void stranger(coast *shared, unsigned index) {
     testing_random random = testing_random_make(shared->seed, index);
-    guest_call *call = (guest_call *)calloc(1, sizeof *call);
     harbour *at = &shared->harbours[index % HARBOURS];
-    testing_check(call != NULL);
-    call->call.fn = count_run;
-    call->call.arg = &call->runs;
     while (!READ(&at->over)) {
-        uint64_t what = testing_below(&random, 4);
-        mtask_future *future = use_harbour(at, &call, what);
-        if (future != NULL && what == 1)
+        uint64_t what = testing_below(&random, CALLS);
+        mtask_future *future = use_harbour(at, what);
+        if (future != NULL && what % 3 == 1)
             (void)mtask_future_cancel(future); /* its loop may have ended */
-        if (future != NULL && what == 2)
+        if (future != NULL && what % 3 == 2)
             ck_assert_status(mtask_future_wait(future, MTASK_FOREVER), MTASK_OK);
         mtask_future_release(future);
         ck_assert_status(mtask_sleep(MTASK_US(testing_below(&random, 60))), MTASK_OK);
     }
-    free(call);
 }
 
 static void stranger_thread(testing_member *self) {
@@ -873,3 +884,326 @@ START_TEST(loops_end_while_others_use_them) {
         ck_assert_int_eq(shared.harbours[i].started, shared.harbours[i].ended);
 }
 END_TEST
+
+/* ---- anything goes: tasks that start, cancel, join, group and limit each other ---- */
+
+/* One loop, so nothing here needs to be atomic. */
+typedef struct jungle {
+    testing_random random;
+    struct beast *beasts;
+    long count; /* so many tasks in all */
+    long next;
+    long live; /* tasks in their function */
+} jungle;
+
+typedef struct beast {
+    jungle *home;
+    int depth;
+    bool ran;
+    bool done;
+    bool failed;
+} beast;
+
+static void *beast_life(void *arg);
+
+static uint64_t roll(jungle *home, uint64_t sides) {
+    return testing_below(&home->random, sides);
+}
+
+/* A beast that has not lived yet; NULL if there are enough. */
+static beast *beget(beast *parent) {
+    jungle *home = parent->home;
+    beast *child;
+    if (home->next == home->count || parent->depth > 6 ||
+        mtask_loop_pending(mtask_loop_current()) > 300)
+        return NULL;
+    child = &home->beasts[home->next++];
+    child->home = home;
+    child->depth = parent->depth + 1;
+    return child;
+}
+
+/* Joins a child; what it learns must be so. */
+static void join_child(beast *child, mtask_future *future, int64_t timeout) {
+    mtask_outcome outcome;
+    mtask_status status = mtask_future_get(future, &outcome, timeout);
+    if (status == MTASK_OK)
+        testing_check(child->done && !child->failed && outcome.value == child);
+    else if (status == MTASK_FAILED)
+        testing_check(child->done && child->failed && outcome.status == MTASK_BROKEN);
+    else if (status == MTASK_CANCELED)
+        testing_check(mtask_future_canceled(future) ? !child->ran : mtask_canceled());
+    else
+        ck_assert_status(status, MTASK_TIMEOUT);
+    mtask_future_release(future);
+}
+
+static void have_child(beast *self) {
+    beast *child = beget(self);
+    uint64_t what = roll(self->home, 4);
+    mtask_future *future;
+    if (child == NULL)
+        return;
+    if (what == 0) {
+        ck_assert_status(mtask_go(beast_life, child, NULL), MTASK_OK);
+        return;
+    }
+    future = go(beast_life, child);
+    if (roll(self->home, 2) == 0)
+        (void)mtask_sleep(MTASK_US(roll(self->home, 60)));
+    if (what == 1)
+        (void)mtask_future_cancel(future);
+    join_child(child, future, what == 3 ? MTASK_US(roll(self->home, 200)) : MTASK_FOREVER);
+}
+
+/* No group ends before its tasks. */
+static void have_family(beast *self) {
+    mtask_taskgroup group;
+    mtask_outcome outcome;
+    mtask_status status;
+    beast *children[4] = {NULL};
+    bool failed = false;
+    ck_assert_status(mtask_taskgroup_begin(&group), MTASK_OK);
+    for (size_t i = 0; i < 4 && (children[i] = beget(self)) != NULL; i++) {
+        status = mtask_taskgroup_go(&group, beast_life, children[i], NULL);
+        testing_check(status == MTASK_OK || status == MTASK_CANCELED);
+        if (roll(self->home, 3) == 0)
+            (void)mtask_sleep(MTASK_US(roll(self->home, 60)));
+    }
+    if (roll(self->home, 8) == 0)
+        mtask_taskgroup_cancel(&group);
+    status = mtask_taskgroup_end(&group, &outcome);
+    for (size_t i = 0; i < 4 && children[i] != NULL; i++) {
+        testing_check(children[i]->ran == children[i]->done);
+        failed = failed || children[i]->failed;
+    }
+    if (status == MTASK_FAILED)
+        testing_check(failed && outcome.status == MTASK_BROKEN);
+    else
+        testing_check(!failed && (status == MTASK_OK || status == MTASK_CANCELED));
+}
+
+static void have_limit(beast *self) {
+    mtask_limit limit;
+    mtask_status slept, ended;
+    ck_assert_status(mtask_limit_begin(&limit, MTASK_US(roll(self->home, 100))), MTASK_OK);
+    slept = mtask_sleep(MTASK_US(roll(self->home, 100)));
+    ended = mtask_limit_end(&limit);
+    testing_check(ended == MTASK_OK || ended == MTASK_TIMEOUT);
+    if (slept == MTASK_OK)
+        ck_assert_status(ended, MTASK_OK);
+    else
+        testing_check(ended == MTASK_TIMEOUT || mtask_canceled());
+}
+
+static void *limited(void *arg) {
+    beast *self = (beast *)arg;
+    have_limit(self);
+    (void)mtask_sleep(MTASK_US(roll(self->home, 100)));
+    return self;
+}
+
+static void live_a_moment(beast *self) {
+    mtask_outcome outcome;
+    mtask_status status;
+    switch (roll(self->home, 8)) {
+    case 0:
+    case 1:
+        (void)mtask_sleep(MTASK_US(roll(self->home, 100)));
+        return;
+    case 2:
+        (void)mtask_yield();
+        return;
+    case 3:
+        have_family(self);
+        return;
+    case 4:
+        have_limit(self);
+        return;
+    case 5:
+        status = mtask_with_timeout(MTASK_US(roll(self->home, 150)), limited, self, &outcome);
+        testing_check(status == MTASK_OK || status == MTASK_TIMEOUT);
+        testing_check(outcome.value == self);
+        return;
+    case 6:
+        mtask_shield_begin();
+        ck_assert_status(mtask_sleep(MTASK_US(roll(self->home, 50))), MTASK_OK);
+        mtask_shield_end();
+        return;
+    default:
+        have_child(self);
+    }
+}
+
+static void *beast_life(void *arg) {
+    beast *self = (beast *)arg;
+    jungle *home = self->home;
+    testing_check(!self->ran);
+    self->ran = true;
+    home->live++;
+    for (uint64_t moments = 1 + roll(home, 6); moments > 0; moments--)
+        live_a_moment(self);
+    home->live--;
+    self->done = true;
+    self->failed = roll(home, 16) == 0;
+    return self->failed ? mtask_fail(MTASK_BROKEN, "unlucky") : self;
+}
+
+/* What is left when this returns is cancelled by the end of the loop. */
+static void *jungle_main(void *arg) {
+    jungle *home = (jungle *)arg;
+    beast self = {.home = home};
+    while (home->next < home->count) {
+        have_child(&self);
+        have_family(&self);
+        (void)mtask_sleep(MTASK_US(20));
+    }
+    return arg;
+}
+
+START_TEST(anything_goes) {
+    jungle home = {.count = testing_scale(15000)};
+    home.random = testing_random_make(testing_seed(), 0);
+    home.beasts = (beast *)calloc((size_t)home.count, sizeof *home.beasts);
+    testing_check(home.beasts != NULL);
+    testing_check(in_loop(jungle_main, &home) == &home);
+    ck_assert_int_eq(home.live, 0);
+    for (long i = 0; i < home.count; i++)
+        testing_check(home.beasts[i].ran == home.beasts[i].done);
+    free(home.beasts);
+}
+END_TEST
+
+/* ---- as_completed, fed by threads and by tasks ---- */
+
+#define FEEDS 32
+
+/* Two threads and two tasks end futures that one iterator waits for, while others look at the same
+   futures. An iterator puts what has ended into a queue, under the lock of the future. */
+typedef struct feed {
+    mtask_future *futures[FEEDS];
+    mtask_word round; /* 0: over */
+    mtask_word fed;
+} feed;
+
+/* Ends its share of the futures of a round. */
+static void feed_round(feed *all, int index) {
+    for (int i = index; i < FEEDS; i += 4)
+        ck_assert_status(mtask_future_set(all->futures[i], all), MTASK_OK);
+    (void)mtask_word_add(&all->fed, 1);
+}
+
+static void feed_thread(testing_member *self) {
+    feed *all = (feed *)self->arg;
+    mtask_word seen = 1;
+    for (;;) {
+        mtask_word round = mtask_word_load(&all->round);
+        if (round == 0)
+            return;
+        if (round != seen)
+            feed_round(all, self->index);
+        else
+            sched_yield();
+        seen = round;
+    }
+}
+
+static void *feed_task(void *arg) {
+    feed_round((feed *)arg, 2);
+    return NULL;
+}
+
+static void *feed_task_too(void *arg) {
+    feed_round((feed *)arg, 3);
+    return NULL;
+}
+
+static void ignore(mtask_future *future, void *ctx) {
+    (void)future;
+    (void)mtask_word_add((mtask_word *)ctx, 1);
+}
+
+static void *look_on(void *arg) {
+    feed *all = (feed *)arg;
+    mtask_word told = 0;
+    for (int i = 0; i < FEEDS; i += 3)
+        ck_assert_status(mtask_future_then(all->futures[i], ignore, &told), MTASK_OK);
+    ck_assert_status(mtask_futures_wait(all->futures, FEEDS, MTASK_WAIT_ALL, MTASK_FOREVER),
+                     MTASK_OK);
+    while (mtask_word_load(&told) < (FEEDS + 2) / 3)
+        take_turns();
+    return NULL;
+}
+
+static void complete_round(feed *all) {
+    mtask_completed *completed;
+    mtask_future *next;
+    mtask_future *tasks[3];
+    for (int i = 0; i < FEEDS; i++)
+        ck_assert_status(mtask_future_create(&all->futures[i], NULL), MTASK_OK);
+    ck_assert_status(mtask_as_completed(all->futures, FEEDS, &completed), MTASK_OK);
+    mtask_word_store(&all->fed, 0);
+    tasks[0] = go(look_on, all);
+    tasks[1] = go(feed_task, all);
+    tasks[2] = go(feed_task_too, all);
+    (void)mtask_word_add(&all->round, 1);
+    for (int i = 0; i < FEEDS; i++)
+        ck_assert_status(mtask_completed_next(completed, &next, NULL, MTASK_FOREVER), MTASK_OK);
+    ck_assert_status(mtask_completed_next(completed, &next, NULL, MTASK_FOREVER), MTASK_DONE);
+    mtask_completed_close(completed);
+    for (int i = 0; i < 3; i++)
+        (void)take(tasks[i]);
+    while (mtask_word_load(&all->fed) < 4)
+        take_turns();
+    for (int i = 0; i < FEEDS; i++)
+        mtask_future_release(all->futures[i]);
+}
+
+static void *feed_main(void *arg) {
+    feed *all = (feed *)arg;
+    int64_t start = mtask_now();
+    for (long round = testing_scale(3000); round > 0 && testing_has_time(start); round--)
+        complete_round(all);
+    mtask_word_store(&all->round, 0);
+    return arg;
+}
+
+START_TEST(as_completed) {
+    feed all = {.round = 1};
+    testing_crowd crowd;
+    testing_crowd_start(&crowd, 2, feed_thread, &all);
+    (void)in_loop(feed_main, &all);
+    testing_crowd_join(&crowd);
+}
+END_TEST
+
+/* ---- a call that posts itself each time it is called ---- */
+
+static long turns_made;
+static mtask_loop_call each_turn;
+
+static void post_again(void *arg) {
+    (void)arg;
+    turns_made++;
+    ck_assert_status(mtask_loop_post(mtask_loop_current(), &each_turn), MTASK_OK);
+}
+
+static void *with_each_turn(void *arg) {
+    memset(&each_turn, 0, sizeof each_turn);
+    each_turn.fn = post_again;
+    ck_assert_status(mtask_loop_post(mtask_loop_current(), &each_turn), MTASK_OK);
+    while (turns_made < 100)
+        ck_assert_status(mtask_sleep(MTASK_US(20)), MTASK_OK);
+    return arg;
+}
+
+START_TEST(a_call_that_posts_itself_does_not_keep_the_loop) {
+    (void)in_loop(with_each_turn, NULL);
+    ck_assert_int_ge(turns_made, 100);
+}
+END_TEST
+
+TESTING_MAIN("coro_stress", queue_of_one, queue_of_some, queue_of_many, mutex_and_rmutex, rwlock,
+             semaphore, condition, barrier, events, objects_freed_by_the_task_that_waited,
+             sleepers_are_cancelled, storm_of_posts, loops_end_while_others_use_them, anything_goes,
+             as_completed, a_call_that_posts_itself_does_not_keep_the_loop)

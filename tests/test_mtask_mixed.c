@@ -676,6 +676,30 @@ static mtask_status wait_for(object *o, int64_t timeout) {
     return mtask_pool_for(o->pool, 0, 3, gate_part, o);
 }
 
+static void gate_fold(size_t begin, size_t end, void *into, void *ctx) {
+    *(size_t *)into += end - begin;
+    (void)pass_gate(ctx);
+}
+
+static void gate_combine(void *into, const void *later, void *ctx) {
+    *(size_t *)into += *(const size_t *)later;
+    (void)ctx;
+}
+
+static mtask_status wait_reduce(object *o, int64_t timeout) {
+    static const size_t zero = 0;
+    size_t sum = 0;
+    mtask_status status;
+    mtask_for_desc desc = {.end = 3, .fold = gate_fold, .combine = gate_combine};
+    (void)timeout;
+    desc.identity = &zero;
+    desc.size = sizeof zero;
+    desc.ctx = o;
+    status = mtask_pool_reduce(o->pool, &desc, &sum, NULL);
+    testing_check(status != MTASK_OK || sum == 3);
+    return status;
+}
+
 static mtask_status gate_input(void *in, void *ctx) {
     (void)in;
     (void)pass_gate(ctx);
@@ -745,6 +769,7 @@ typedef struct waiter {
     struct scene *scene;
     mtask_future *task;
     mtask_status status;
+    int64_t when;  /* its wait ended */
     bool canceled; /* as it saw itself in the end */
     mtask_status after;
 } waiter;
@@ -754,13 +779,15 @@ typedef struct scene {
     const call *call;
     origin origin;
     mode mode;
-    bool reverse;       /* the other process waits, and a task wakes it */
-    unsigned count;     /* of waiters */
-    mtask_word held;    /* the waker is ready */
-    mtask_word started; /* waiters that have */
-    mtask_word ticks;   /* turns of another task since then */
-    mtask_word over;    /* waiters whose time was up */
-    mtask_word ended;   /* waiters that have */
+    bool reverse;        /* the other process waits, and a task wakes it */
+    unsigned count;      /* of waiters */
+    mtask_word held;     /* the waker is ready */
+    mtask_word started;  /* waiters that have */
+    mtask_word ticks;    /* turns of another task since then */
+    mtask_word over;     /* waiters whose time was up */
+    mtask_word canceled; /* the first waiter is, and has been seen to wait on, if it must */
+    mtask_word ended;    /* waiters that have */
+    int64_t woken;       /* when the waker woke */
     waiter waiters[2];
 } scene;
 
@@ -779,6 +806,7 @@ static void *waiter_main(void *arg) {
     }
     if (s->mode != TIMED || (s->call->flags & SPOILED) == 0)
         self->status = s->call->wait(&s->object, MTASK_FOREVER);
+    self->when = mtask_now();
     self->canceled = mtask_canceled();
     (void)mtask_word_add(&s->ended, 1);
     self->after = mtask_yield();
@@ -800,10 +828,11 @@ static void *tick(void *arg) {
 static void cancel_first(scene *s) {
     await(&s->ticks, TICKS);
     ck_assert_status(mtask_future_cancel(s->waiters[0].task), MTASK_OK);
-    if ((s->call->flags & SURE) == 0)
-        return;
-    ck_assert_status(mtask_sleep(MTASK_US(300)), MTASK_OK);
-    testing_check(mtask_word_load(&s->ended) == 0); /* it waits on */
+    if ((s->call->flags & SURE) != 0) {
+        ck_assert_status(mtask_sleep(MTASK_US(300)), MTASK_OK);
+        testing_check(mtask_word_load(&s->ended) == 0); /* it waits on */
+    }
+    mtask_word_store(&s->canceled, 1);
 }
 
 /* What the waker does between hold and wake. */
@@ -818,8 +847,8 @@ static void stand_by(scene *s) {
         await(&s->over, 1);
     if (s->mode == CANCELED && s->origin != PROCESS)
         cancel_first(s);
-    if (s->mode == CANCELED && (s->call->flags & SURE) == 0)
-        await(&s->ended, 1);
+    if (s->mode == CANCELED)
+        await((s->call->flags & SURE) != 0 ? &s->canceled : &s->ended, 1);
 }
 
 static void *stand_by_once(void *arg) {
@@ -837,6 +866,7 @@ static void *waker_main(void *arg) {
     if (s->call->hold != NULL)
         s->call->hold(o);
     stand_by(s);
+    s->woken = mtask_now();
     s->call->wake(o);
     return NULL;
 }
@@ -1026,6 +1056,8 @@ static const call pools[] = {
      TIMELESS | SURE | RUNS | ALONE},
     {"pool_for", open_idle, NULL, wait_for, open_gate, close_pool, MTASK_OK,
      TIMELESS | SURE | RUNS | ALONE},
+    {"pool_reduce", open_idle, NULL, wait_reduce, open_gate, close_pool, MTASK_OK,
+     TIMELESS | SURE | RUNS | ALONE},
     {"imap_next", open_imap, NULL, wait_imap, open_gate, close_imap, MTASK_TIMEOUT, ALONE},
     {"imap_next unordered", open_unordered, NULL, wait_imap, open_gate, close_imap, MTASK_TIMEOUT,
      ALONE},
@@ -1078,6 +1110,8 @@ typedef struct stage {
     scene scene;
     mtask_word turn; /* scenes so far */
     mtask_word left; /* scenes that the other process is through with */
+    int played;      /* scenes in which the other process woke a task, */
+    int late;        /* and so late that the task may have looked again by itself */
     pid_t child;
 } stage;
 
@@ -1101,13 +1135,15 @@ static void child_main(stage *shared) {
 
 /* Starts the other process, before there is any thread that it would not have. */
 static stage *open_stage(void) {
+    pid_t child;
     stage *shared = (stage *)mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE,
                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     testing_check(shared != MAP_FAILED);
-    shared->child = fork();
-    testing_check(shared->child >= 0);
-    if (shared->child == 0)
+    child = fork();
+    testing_check(child >= 0);
+    if (child == 0)
         child_main(shared);
+    shared->child = child; /* not by both */
     return shared;
 }
 
@@ -1117,6 +1153,7 @@ static void close_stage(stage *shared) {
     (void)mtask_word_add(&shared->turn, 1);
     testing_check(waitpid(shared->child, &ended, 0) == shared->child);
     testing_check(WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
+    testing_check(2 * shared->late <= shared->played); /* wakes are heard of */
     testing_check(munmap(shared, sizeof *shared) == 0);
 }
 
@@ -1147,6 +1184,10 @@ static void play_between(stage *shared, const call *c, origin from, mode how, bo
     (void)in_loop(reverse ? reverse_main : scene_main, s);
     testing_crowd_join(&crowd);
     await(&shared->left, turn);
+    if (from == PROCESS && how == WOKEN && !reverse && s->woken != 0) {
+        shared->played++;
+        shared->late += s->waiters[0].when - s->woken > MTASK_MS(90);
+    }
     end_scene(s);
 }
 
@@ -1384,7 +1425,7 @@ static void *adds_doubles(void *arg) {
     mtask_coro *generator = open_coro(doubles, arg);
     long sum = 0;
     MTASK_FOREACH(item, generator)
-    sum += (long)item;
+        sum += (long)item;
     end_coro(generator);
     return (void *)sum;
 }

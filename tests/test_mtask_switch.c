@@ -22,6 +22,13 @@
 #else
 # define ON_X86_64 0
 #endif
+#if ON_X86_64 && MTASK_CORO_MXCSR
+# define MXCSR_IS_KEPT 1 /* all of it */
+#else
+# define MXCSR_IS_KEPT 0
+#endif
+
+static mtask_coro *ring[4]; /* who transfer to each other */
 
 /* ---- turns: what a function does between two steps of its work ---- */
 
@@ -298,7 +305,6 @@ static void transfer_to(void *arg) {
 }
 
 /* Coroutines that hand over to each other, and the one that begins and ends it. */
-static mtask_coro *ring[4];
 
 static void *go_round(void *arg) {
     size_t self = (size_t)(uintptr_t)arg;
@@ -316,6 +322,26 @@ START_TEST(preserved_registers_are_preserved_by_transfer) {
         check_registers(resume_to_end, ring[i], &random);
     for (size_t i = 0; i < 4; i++)
         end_coro(ring[i]);
+}
+END_TEST
+
+static void *pass_on(void *arg) {
+    transfer_to(arg);
+    return arg;
+}
+
+/* Who resumed the one hears of the other. */
+START_TEST(preserved_registers_are_those_of_who_resumed_the_first) {
+    uint64_t seed = testing_seed();
+    testing_random random = testing_random_make(seed, 0);
+    mtask_coro *last = open_coro(check_yields, &seed), *first = open_coro(pass_on, last);
+    check_registers(resume_once, first, &random);
+    for (int i = 1; i < 100; i++)
+        check_registers(resume_once, last, &random);
+    check_registers(resume_to_end, last, &random);
+    check_registers(resume_to_end, first, &random);
+    end_coro(first);
+    end_coro(last);
 }
 END_TEST
 #endif
@@ -337,32 +363,40 @@ static void *scribble_and_yield(void *arg) {
     return arg;
 }
 
+enum { LEAF = 26 }; /* words: most of the red zone */
+
 /* Nothing is called here but what is inline; so where that is so its variables lie in the red
    zone. */
-static NOINLINE uint32_t leaf_that_resumes(mtask_coro *coro, uint32_t seed) {
-    volatile uint32_t words[12];
-    uint32_t sum = 0;
-    for (uint32_t i = 0; i < 12; i++)
+INLINED void write_words(uint32_t *words, uint32_t seed) {
+    for (uint32_t i = 0; i < LEAF; i++)
         words[i] = seed * i;
+    __asm__ volatile("" : : "r"(words) : "memory"); /* they are in memory */
+}
+
+INLINED uint32_t compare_words(uint32_t *words, uint32_t seed) {
+    uint32_t wrong = 0;
+    __asm__ volatile("" : : "r"(words) : "memory");
+    for (uint32_t i = 0; i < LEAF; i++)
+        wrong |= words[i] ^ seed * i;
+    return wrong;
+}
+
+static NOINLINE uint32_t leaf_that_resumes(mtask_coro *coro, uint32_t seed) {
+    uint32_t words[LEAF];
+    write_words(words, seed);
     if (mtask_coro_resume(coro, NULL, NULL) != MTASK_OK)
         return 1;
     if (mtask_coro_resume(coro, NULL, NULL) != MTASK_OK)
         return 2;
-    for (uint32_t i = 0; i < 12; i++)
-        sum += words[i] - seed * i;
-    return sum;
+    return compare_words(words, seed);
 }
 
 static NOINLINE uint32_t leaf_that_yields(uint32_t seed) {
-    volatile uint32_t words[12];
-    uint32_t sum = 0;
-    for (uint32_t i = 0; i < 12; i++)
-        words[i] = seed * i;
+    uint32_t words[LEAF];
+    write_words(words, seed);
     if (mtask_coro_yield(NULL, NULL) != MTASK_OK || mtask_coro_yield(NULL, NULL) != MTASK_OK)
         return 1;
-    for (uint32_t i = 0; i < 12; i++)
-        sum += words[i] - seed * i;
-    return sum;
+    return compare_words(words, seed);
 }
 
 static void *run_leaves(void *arg) {
@@ -874,7 +908,11 @@ END_TEST
 
 /* ---- modes of floating point: each coroutine, each task and its resumer have their own ---- */
 
-#ifndef MTASK_CORO_NO_FPU
+#if defined(MTASK_CORO_NO_FPU) ||                                                                  \
+    (defined(MTASK_CORO_UCONTEXT) && !defined(__x86_64__) && !defined(__i386__))
+# define MODES_ARE_KEPT 0
+#else
+# define MODES_ARE_KEPT 1
 
 enum { MODES = 4 };
 
@@ -945,6 +983,26 @@ START_TEST(rounding_is_kept_apart) {
 }
 END_TEST
 
+static void *tell_rounding(void *arg) {
+    *(int *)arg = fegetround();
+    testing_check(fesetround(FE_TOWARDZERO) == 0);
+    return arg;
+}
+
+START_TEST(a_coroutine_begins_with_the_rounding_of_its_creator) {
+    for (int i = 0; i < MODES; i++) {
+        int seen = -1;
+        mtask_coro *coro;
+        ck_assert_int_eq(fesetround(rounding[i]), 0);
+        coro = open_coro(tell_rounding, &seen);
+        ck_assert_int_eq(fesetround(rounding[(i + 1) % MODES]), 0);
+        (void)finish(coro, turn_by_nothing);
+        ck_assert_int_eq(seen, rounding[i]);
+        ck_assert_int_eq(fegetround(), rounding[(i + 1) % MODES]);
+    }
+}
+END_TEST
+
 static void turn_by_transfer(void) {
     static size_t at;
     at = (at + 1) % 4;
@@ -991,6 +1049,26 @@ static void *round_in_tasks(void *arg) {
     return arg;
 }
 
+static void *start_with_roundings(void *arg) {
+    int seen[MODES];
+    for (int i = 0; i < MODES; i++) {
+        ck_assert_int_eq(fesetround(rounding[i]), 0);
+        ck_assert_status(mtask_go(tell_rounding, &seen[i], NULL), MTASK_OK);
+    }
+    ck_assert_int_eq(fesetround(FE_UPWARD), 0);
+    ck_assert_status(mtask_sleep(MTASK_MS(1)), MTASK_OK);
+    ck_assert_int_eq(fegetround(), FE_UPWARD);
+    for (int i = 0; i < MODES; i++)
+        ck_assert_int_eq(seen[i], rounding[i]);
+    return arg;
+}
+
+START_TEST(a_task_begins_with_the_rounding_of_its_creator) {
+    (void)in_loop(start_with_roundings, NULL);
+    ck_assert_int_eq(fegetround(), FE_TONEAREST);
+}
+END_TEST
+
 START_TEST(rounding_is_kept_apart_between_tasks) {
     ck_assert_int_eq(fesetround(FE_DOWNWARD), 0);
     (void)in_loop(round_in_tasks, NULL);
@@ -1020,14 +1098,32 @@ static void set_modes(modes now) {
     __asm__ volatile("fldcw %0" : : "m"(now.x87));
 }
 
+/* Whether what runs this program has them all: Valgrind only has rounding. */
+static bool modes_exist(void) {
+    modes before = get_modes(), other = before, now;
+    other.sse ^= 0x8000;
+    other.x87 ^= 0x100;
+    set_modes(other);
+    now = get_modes();
+    set_modes(before);
+    return now.sse == other.sse && now.x87 == other.x87;
+}
+
 static modes random_modes(testing_random *random) {
     modes now;
-    uint32_t masks = (uint32_t)testing_below(random, 64);
-    now.sse = (masks | 0x21) << 7 /* inexact and invalid stay masked: work goes on */
-              | (uint32_t)testing_below(random, 4) << 13 |
-              (uint32_t)testing_below(random, 2) << 15 | (uint32_t)testing_below(random, 2) << 6;
-    now.x87 = (uint16_t)(0x40 | (masks | 0x21) | testing_below(random, 4) << 10 |
-                         (testing_below(random, 3) * 3 + 1) / 2 << 8); /* precision: 0, 2, 3 */
+    uint32_t masks =
+        (uint32_t)testing_below(random, 64) | 0x21; /* inexact and invalid stay masked */
+    uint32_t round = (uint32_t)testing_below(random, 4);
+    uint32_t precision = (uint32_t)testing_below(random, 3); /* 24, 53 or 64 bits */
+    now.x87 = (uint16_t)(0x40 | masks | round << 10 | (precision == 0 ? 0 : precision + 1) << 8);
+    if (MXCSR_IS_KEPT) { /* which has modes of its own */
+        masks = (uint32_t)testing_below(random, 64) | 0x21;
+        round = (uint32_t)testing_below(random, 4);
+    }
+    now.sse = masks << 7 | round << 13;
+    if (MXCSR_IS_KEPT) /* flush to zero, denormals are zero */
+        now.sse |= (uint32_t)testing_below(random, 2) << 15 | (uint32_t)testing_below(random, 2)
+                                                                  << 6;
     return now;
 }
 
@@ -1058,6 +1154,8 @@ static void *change_modes_and_yield(void *arg) {
 START_TEST(modes_of_sse_and_x87_are_kept_apart) {
     uint64_t seed = testing_seed();
     modes before = get_modes();
+    if (!modes_exist())
+        return;
     turning = open_coro(change_modes_and_yield, &seed);
     change_modes(seed + 1, turn_by_resume_if_any);
     check_modes(before);
@@ -1066,6 +1164,7 @@ START_TEST(modes_of_sse_and_x87_are_kept_apart) {
 }
 END_TEST
 
+#  if MXCSR_IS_KEPT
 /* Flush-to-zero in one of two coroutines shows in what they compute. */
 static void *halve_the_smallest(void *arg) {
     bool flush = *(bool *)arg;
@@ -1086,6 +1185,8 @@ START_TEST(flush_to_zero_is_a_coroutines_own) {
     bool flush[2] = {false, true};
     mtask_coro *coros[2];
     volatile double smallest = 2.2250738585072014e-308;
+    if (!modes_exist())
+        return;
     for (int i = 0; i < 2; i++)
         coros[i] = open_coro(halve_the_smallest, &flush[i]);
     for (int turn = 0; turn < 10; turn++)
@@ -1097,6 +1198,48 @@ START_TEST(flush_to_zero_is_a_coroutines_own) {
     ck_assert(smallest > 0);
 }
 END_TEST
+#  else
+/* Sets or clears flush-to-zero, and nothing else. */
+static void set_flush(bool flush) {
+    modes now = get_modes();
+    now.sse = flush ? now.sse | 0x8000 : now.sse & ~UINT32_C(0x8000);
+    set_modes(now);
+}
+
+static void check_flush(bool flush) {
+    volatile double smallest = 2.2250738585072014e-308;
+    smallest = smallest / 2;
+    testing_check((smallest > 0) != flush);
+}
+
+/* Its rounding differs from its resumer's every other turn. */
+static void *flush_by_turns(void *arg) {
+    for (int i = 0; i < 10; i++) {
+        testing_check(fesetround(i % 2 == 0 ? FE_UPWARD : FE_TONEAREST) == 0);
+        check_flush(false);
+        set_flush(true);
+        turn_by_yield();
+        testing_check(fegetround() == (i % 2 == 0 ? FE_UPWARD : FE_TONEAREST));
+    }
+    return arg;
+}
+
+/* What <fenv.h> does not know belongs to the thread, whatever rounding the coroutines have. */
+START_TEST(flush_to_zero_is_the_threads) {
+    mtask_coro *coro;
+    if (!modes_exist())
+        return;
+    coro = open_coro(flush_by_turns, NULL);
+    while (mtask_coro_next(coro, NULL)) {
+        ck_assert_int_eq(fegetround(), FE_TONEAREST);
+        check_flush(true);
+        set_flush(false);
+    }
+    check_flush(false);
+    end_coro(coro);
+}
+END_TEST
+#  endif
 # endif
 #endif
 
@@ -1335,25 +1478,34 @@ END_TEST
 #if ON_X86_64
 # define REGISTER_TESTS                                                                            \
   preserved_registers_are_preserved, preserved_registers_are_preserved_by_transfer,                \
-      wide_registers_live_across_yields,
+      preserved_registers_are_those_of_who_resumed_the_first, wide_registers_live_across_yields,
 #else
 # define REGISTER_TESTS
 #endif
-#if defined(MTASK_CORO_NO_FPU)
+#if MXCSR_IS_KEPT
+# define FLUSH_TEST flush_to_zero_is_a_coroutines_own
+#else
+# define FLUSH_TEST flush_to_zero_is_the_threads
+#endif
+#if !MODES_ARE_KEPT
 # define MODE_TESTS
 #elif ON_X86_64
 # define MODE_TESTS                                                                                \
   rounding_is_kept_apart, rounding_is_kept_apart_by_transfer, modes_of_sse_and_x87_are_kept_apart, \
-      flush_to_zero_is_a_coroutines_own,
+      FLUSH_TEST, a_coroutine_begins_with_the_rounding_of_its_creator,
 #else
-# define MODE_TESTS rounding_is_kept_apart, rounding_is_kept_apart_by_transfer,
+# define MODE_TESTS                                                                                \
+  rounding_is_kept_apart, rounding_is_kept_apart_by_transfer,                                      \
+      a_coroutine_begins_with_the_rounding_of_its_creator,
 #endif
 #if defined(MTASK_CORO_NO_LOOP)
 # define LOOP_TESTS
-#elif defined(MTASK_CORO_NO_FPU)
+#elif !MODES_ARE_KEPT
 # define LOOP_TESTS errno_is_a_tasks_own,
 #else
-# define LOOP_TESTS errno_is_a_tasks_own, rounding_is_kept_apart_between_tasks,
+# define LOOP_TESTS                                                                                \
+  errno_is_a_tasks_own, rounding_is_kept_apart_between_tasks,                                      \
+      a_task_begins_with_the_rounding_of_its_creator,
 #endif
 
 TESTING_MAIN("mtask_switch", REGISTER_TESTS MODE_TESTS LOOP_TESTS values_live_across_yields,

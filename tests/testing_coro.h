@@ -20,8 +20,10 @@ static TESTING_UNUSED void end_coro(mtask_coro *coro) {
 
 /* Resumes the coroutine with `in`, fails the test unless that gives `expected`; what came out. */
 static TESTING_UNUSED long resume_for(mtask_coro *coro, long in, mtask_status expected) {
+    mtask_coro *here = mtask_coro_current();
     void *out = (void *)-1;
     ck_assert_status(mtask_coro_resume(coro, (void *)in, &out), expected);
+    testing_check(mtask_coro_current() == here);
     return (long)out;
 }
 

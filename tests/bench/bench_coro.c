@@ -696,10 +696,10 @@ static const bench_case cases[] = {
     {"sleepers_100k", "s", ALONE(self_sleepers), GO("sleepers_100k"),
      FROM("touched pages", touched_pages), 0.8, 5, NULL},
     {"sleepers_100k_bytes", "bytes", ALONE(self_sleepers_bytes), GO("sleepers_100k_bytes"),
-     BYTES("a page", 4096), 3, 5, note_page_tables},
-    {"million_parked", "bytes", ALONE(self_parked), BYTES("aim", 9000), BYTES("a page", 4096), 1, 5,
+     BYTES("a page", 4096), 3, 3, note_page_tables},
+    {"million_parked", "bytes", ALONE(self_parked), BYTES("aim", 9000), BYTES("a page", 4096), 1, 1,
      NULL},
-    {"million_parked", "bytes", ALONE(self_parked), GO("million_parked"), NO_LIMIT, 0, 5, NULL},
+    {"million_parked", "bytes", ALONE(self_parked), GO("million_parked"), NO_LIMIT, 0, 1, NULL},
     {"thread_to_coro", "us", OURS(thread_to_coro), GO("thread_to_coro"),
      FROM("two words", two_words), 1, 0, note_transfers},
 };

@@ -41,11 +41,14 @@ is_newer() {
 }
 
 build_peers() {
-    local source program
+    local source program headers
     for source in tests/bench/peer_"$1"_*; do
         [ -e "$source" ] || continue
         program=$OUT/$(basename "${source%.*}")
-        is_newer "$program" "$source" tests/bench/"$1"_*.h && continue
+        headers=
+        grep -q '^#include "mtask' "$source" && headers=$(ls mtask*.h)
+        # shellcheck disable=SC2086 # a list of words
+        is_newer "$program" "$source" tests/bench/"$1"_*.h $headers && continue
         rm -f "$program"
         build_peer "$source" "$program" || echo "missing: $source could not be built"
     done
