@@ -95,14 +95,14 @@
      >>coro  >>stacks  >>loop  >>cancel  >>taskgroup  >>coro-local  >>host  >>dump  >>context
      implementation: >>coro-contract  >>coro-state  >>stack-pool  >>census  >>loop-contract
      >>loop-state  >>timers  >>run  >>wait-hook  >>task-end  and the same again
-     platforms: >>context-x86_64  >>context-native  >>context-i386  >>context-aarch64  >>context-arm
-     >>context-riscv  >>context-ucontext  >>posix-stacks  >>no-stacks  >>posix-poller
-     >>linux-poller  >>linux-shared  >>posix-shared
+     platforms: >>context-amd64  >>context-native  >>context-i386  >>context-aarch64  >>context-arm
+     >>context-riscv  >>posix-ucontext  >>posix-stacks  >>posix-none  >>posix-poller  >>linux-poller
+     >>linux-shared  >>posix-shared
 
    OPTIONS (define them before the include, the same in every file)
      MTASK_CORO_STACK        bytes of a stack by default (default: 262144)
-     MTASK_CORO_NO_LOOP      coroutines alone, without loops (as with MTASK_NO_THREADS, and where there
-                             is no Unix)
+     MTASK_CORO_NO_LOOP      coroutines alone, without loops (as with MTASK_NO_THREADS and
+                             MTASK_PLATFORM_CUSTOM)
      MTASK_CORO_UCONTEXT     switch by makecontext, setjmp and longjmp instead of assembly; keeps the
                              modes of floating point apart only on x86
      MTASK_CORO_MXCSR 1      on x86-64, also keep apart what <fenv.h> does not know: flush to zero,
@@ -123,7 +123,7 @@
 #ifndef MTASK_CORO_H
 # define MTASK_CORO_H
 
-# if (defined(MTASK_NO_THREADS) || !defined(__unix__)) && !defined(MTASK_CORO_NO_LOOP)
+# if (defined(MTASK_NO_THREADS) || defined(MTASK_PLATFORM_CUSTOM)) && !defined(MTASK_CORO_NO_LOOP)
 #  define MTASK_CORO_NO_LOOP
 # endif
 # ifndef MTASK_CORO_STACK
@@ -710,6 +710,7 @@ MTASK_API bool mtask__coro_overflowed(const mtask_coro *coro);
 #  define mtask__coro_overflowed(coro) ((void)(coro), false)
 # endif
 
+/* See above. */
 MTASK__INLINE mtask_status mtask_coro_resume(mtask_coro *coro, void *in, void **out) {
     mtask_coro *here = mtask__coro_get();
     mtask_coro *from;
@@ -726,6 +727,7 @@ MTASK__INLINE mtask_status mtask_coro_resume(mtask_coro *coro, void *in, void **
     return mtask__coro_overflowed(from) ? MTASK_OVERFLOW : from->result;
 }
 
+/* See above. */
 MTASK__INLINE mtask_status mtask_coro_yield(void *out, void **in) {
     mtask_coro *self = mtask__coro_get();
     if (MTASK__UNLIKELY(self == NULL || self->closing)) {
@@ -743,6 +745,7 @@ MTASK__INLINE mtask_status mtask_coro_yield(void *out, void **in) {
     return self->closing ? MTASK_CANCELED : MTASK_OK;
 }
 
+/* See above. */
 MTASK__INLINE bool mtask_coro_next(mtask_coro *coro, void **item) {
     return mtask_coro_resume(coro, NULL, item) == MTASK_OK;
 }
@@ -3396,7 +3399,7 @@ static const mtask__stack *mtask__stack_here(void) {
 
 # endif /* MTASK_CORO_NO_LOOP */
 
-/* ---- >>context-x86_64 ---- */
+/* ---- >>context-amd64 ---- */
 
 # if MTASK__CORO_X86_64
 
@@ -3947,7 +3950,7 @@ static mtask_status mtask__context_check(void) {
 }
 # endif
 
-/* ---- >>context-ucontext: made by makecontext, switched by setjmp and longjmp ---- */
+/* ---- >>posix-ucontext: made by makecontext, switched by setjmp and longjmp ---- */
 
 # if !MTASK__CORO_X86_64 && !MTASK__CORO_NATIVE
 #  if defined(__linux__) && !defined(__GLIBC__)
@@ -4196,7 +4199,7 @@ static void mtask__os_stack_unwatch(unsigned watch) {
 }
 # endif
 
-/* ---- >>no-stacks: no system that supplies them ---- */
+/* ---- >>posix-none: no system that supplies them ---- */
 
 # if !defined(__unix__) || defined(MTASK_PLATFORM_CUSTOM) || defined(MTASK_NO_THREADS)
 static size_t mtask__os_guard_size(void) {
