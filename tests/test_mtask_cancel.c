@@ -1271,9 +1271,9 @@ END_TEST
 static void *set_limits_again(void *arg) {
     mtask_limit outer, inner;
     int64_t start = mtask_now();
-    ck_assert_status(mtask_limit_begin(&outer, MTASK_US(300)), MTASK_OK);
+    ck_assert_status(mtask_limit_begin(&outer, MTASK_MS(20)), MTASK_OK);
     ck_assert_status(mtask_limit_set(&outer, LONG), MTASK_OK);
-    ck_assert_status(mtask_sleep(MTASK_US(500)), MTASK_OK);
+    ck_assert_status(mtask_sleep(MTASK_MS(25)), MTASK_OK);
     ck_assert_status(mtask_limit_set(&outer, -1), MTASK_INVALID);
     ck_assert_status(mtask_limit_begin(&inner, MTASK_FOREVER), MTASK_OK);
     ck_assert_status(mtask_limit_set(&inner, MTASK_MS(2)), MTASK_OK);

@@ -173,6 +173,8 @@ static void *try_a_second_loop_everywhere(void *arg) {
     ck_assert_status(mtask_coro_resume(coro, NULL, NULL), MTASK_DONE);
     end_coro(coro);
     ck_assert_status(mtask_loop_post(mtask_loop_current(), &call), MTASK_OK);
+    while (__atomic_load_n(&call.posted, __ATOMIC_ACQUIRE) != 0)
+        ck_assert_status(mtask_yield(), MTASK_OK); /* it lies on this stack */
     return take(go(try_a_second_loop, arg));
 }
 

@@ -11,10 +11,12 @@
 # define _GNU_SOURCE 1
 #endif
 #include <pthread.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 static void step(void);
+static int give_way(void);
 
 /* clang-format off */
 #define mtask__load(p, order)        (step(), __atomic_load_n((p), __ATOMIC_##order))
@@ -27,6 +29,7 @@ static void step(void);
 #define mtask__cas(p, old, v, order)                                                               \
  (step(), __atomic_compare_exchange_n((p), (old), (v), false, __ATOMIC_##order, __ATOMIC_RELAXED))
 #define syscall(...)                 (step(), syscall(__VA_ARGS__))
+#define sched_yield()                give_way()
 #define pthread_mutex_lock(m)        (step(), pthread_mutex_lock(m))
 #define pthread_mutex_unlock(m)      (step(), pthread_mutex_unlock(m))
 #define pthread_cond_signal(c)       (step(), pthread_cond_signal(c))
@@ -37,6 +40,7 @@ static void step(void);
 #define MTASK_IMPLEMENTATION
 #include "../mtask.h"
 #undef syscall
+#undef sched_yield
 #undef pthread_mutex_lock
 #undef pthread_mutex_unlock
 #undef pthread_cond_signal
@@ -168,6 +172,13 @@ static void step(void) {
     __atomic_store_n(&self->stage->turn, !self->index, __ATOMIC_SEQ_CST);
     actor_await_turn(self);
     errno = saved;
+}
+
+/* It waits for the other one, who was stopped in the midst of something short: that one goes on. */
+static int give_way(void) {
+    if (acting != NULL)
+        __atomic_store_n(&acting->stage->turn, !acting->index, __ATOMIC_SEQ_CST);
+    return sched_yield();
 }
 
 static void *actor_main(void *arg) {
