@@ -26,8 +26,8 @@ CONFIGS=(
 )
 QUICK="gcc-O2 each_header config_errors config_units"
 CHECKS="each_header config_warnings config_units config_errors config_cpp config_plugin
-    config_install config_queue config_pool config_coro config_arch config_bare"
-STAGES="lint format examples pwc pgzip"
+    config_install config_queue config_pool config_coro config_arch config_bare lint format"
+STAGES="examples pwc pgzip"
 BESIDE="flash" # mostly waits: runs beside all others
 
 OUT=build/tests
