@@ -4505,7 +4505,7 @@ static void mtask__watch_set(mtask__waitv *entry, const mtask_word *word, mtask_
     entry->zero = 0;
 }
 
-/* What to wait for now; how much that is. */
+/* Lists the words to wait on now; returns how many. */
 static unsigned mtask__watch_list(mtask__waitv *entries) {
     unsigned n = 1;
     mtask__lock(&mtask__watch.lock);

@@ -161,11 +161,11 @@ int main(int argc, char **argv) {
     char *text = read_file(name, &size);
     Table none = {0}, alone = {0}, all;
     mtask_for_desc loop = {.end = size,
-                            .fold = fold,
-                            .combine = combine,
-                            .identity = &none,
-                            .size = sizeof none,
-                            .ctx = text};
+                           .fold = fold,
+                           .combine = combine,
+                           .identity = &none,
+                           .size = sizeof none,
+                           .ctx = text};
 
     MUST(mtask_pool_for(NULL, 0, size, make_small, text));
     int64_t start = mtask_now();

@@ -231,15 +231,22 @@ check_41_treesum() {
     [ $? -eq 1 ] && grep -q 'cannot be written' "$tmp/err"
 }
 
-# What a program writes to a terminal, at time scale $1, goes to $tmp/terminal.
+# on_terminal SCALE COMMAND PATTERN...: what the command writes to a terminal has each of the
+# patterns. Where the system gives no pseudo terminal that is not looked at.
 on_terminal() {
-    MTASK_EXAMPLE_SCALE=$1 script -qefc "$2" "$tmp/terminal" >"$tmp/out" 2>&1 </dev/null
+    local scale=$1 command=$2 pattern
+    shift 2
+    script -qefc true "$tmp/terminal" >"$tmp/out" 2>&1 </dev/null || return 0
+    MTASK_EXAMPLE_SCALE=$scale script -qefc "$command" "$tmp/terminal" >"$tmp/out" 2>&1 \
+        </dev/null || return 1
+    for pattern in "$@"; do
+        grep -aq -- "$pattern" "$tmp/terminal" || return 1
+    done
 }
 
 # On a terminal the producer is green.
 check_45_two_eaters() {
-    on_terminal 0.01 build/45_two_eaters &&
-        [ "$(grep -c $'^\033\\[32;1m\\[producer\\]\033\\[0m is making' "$tmp/terminal")" -eq 3 ]
+    on_terminal 0.01 build/45_two_eaters $'^\033\\[32;1m\\[producer\\]\033\\[0m is making'
 }
 
 # All have said hello before the first says it again; a thousand tasks sleep together.
@@ -264,8 +271,8 @@ check_49_million() {
     fi
     build/49_million many >"$tmp/out"
     [ $? -eq 2 ] || return 1
-    on_terminal 0.03 'build/49_million 500' && grep -aq '500 woken; none' "$tmp/terminal" &&
-        grep -aq $'\r\033\\[K500 started, 500 asleep, 0 woken' "$tmp/terminal"
+    on_terminal 0.03 'build/49_million 500' '500 woken; none' \
+        $'\r\033\\[K500 started, 500 asleep, 0 woken'
 }
 
 # same_as_tools [-n LINES] TEXT FIELD FILE: the system's own tools count the same.
@@ -313,7 +320,7 @@ check_54_host_loop() {
 # As long as eight rounds of five take; and on a terminal there is a bar.
 check_55_at_most() {
     times_at_least "$1" "$2" || return 1
-    on_terminal 0.1 build/55_at_most && grep -aq '##  *\] [0-9]* of 40, 5 at once' "$tmp/terminal"
+    on_terminal 0.1 build/55_at_most '##  *\] [0-9]* of 40, 5 at once'
 }
 
 # Nobody has waited longer than the program may run.

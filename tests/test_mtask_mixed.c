@@ -1547,7 +1547,7 @@ START_TEST(futures_of_tasks_threads_and_pools_are_waited_for_together) {
     testing_crowd_join(&crowd);
     for (int i = 0; i < 5; i++)
         mtask_future_release(all.futures[i]); /* those of tasks: their loops are gone */
-    await(&all.callbacks, 5); /* they run once those who wait have been told */
+    await(&all.callbacks, 5);                 /* they run once those who wait have been told */
     end_pool(all.pool);
     ck_assert_int_eq(mtask_word_load(&all.callbacks), 5);
 }
