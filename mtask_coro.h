@@ -1163,6 +1163,7 @@ static bool mtask__stack_keep(mtask__stack *stack) {
 static void mtask__stack_give(mtask__stack *stack) {
     if (stack->slab == NULL) {
         mtask__os_stack_unwatch(stack->watch);
+        mtask__os_stack_renew(stack->low, stack->size);
         return;
     }
     if (mtask__stack_keep(stack))
