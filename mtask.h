@@ -1363,8 +1363,8 @@ enum {
     MTASK__CLASS_2 = 1 << 11,
     MTASK__AFTER_RMW = 1 << 13, /* the waker has just changed the word by a read-modify-write */
     MTASK__UNLISTED = 1 << 14,  /* not in the parking table: nobody finds it by its word */
-    MTASK__ALONE =
-        1 << 12 | 1 << 14, /* nobody wakes it: only time, or cancellation, ends the wait */
+    /* nobody wakes it: only time, or cancellation, ends the wait */
+    MTASK__ALONE = MTASK__UNLISTED | 1 << 12,
     MTASK__CLASSES = MTASK__CLASS_1 | MTASK__CLASS_2
 };
 

@@ -1513,9 +1513,7 @@ MTASK_API mtask_status mtask_coro_create_ex(mtask_coro **coro, const mtask_coro_
     return MTASK_OK;
 }
 
-# if MTASK_CORO_CENSUS
-MTASK_API mtask_status mtask__coro_create_at(mtask_coro **coro, mtask_fn fn, void *arg,
-                                             const char *site) {
+static mtask_status mtask__coro_make(mtask_coro **coro, mtask_fn fn, void *arg, const char *site) {
     mtask_coro_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.fn = fn;
@@ -1523,14 +1521,16 @@ MTASK_API mtask_status mtask__coro_create_at(mtask_coro **coro, mtask_fn fn, voi
     desc.site = site;
     return mtask_coro_create_ex(coro, &desc);
 }
+
+# if MTASK_CORO_CENSUS
+MTASK_API mtask_status mtask__coro_create_at(mtask_coro **coro, mtask_fn fn, void *arg,
+                                             const char *site) {
+    return mtask__coro_make(coro, fn, arg, site);
+}
 # endif
 
 MTASK_API mtask_status(mtask_coro_create)(mtask_coro **coro, mtask_fn fn, void *arg) {
-    mtask_coro_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.fn = fn;
-    desc.arg = arg;
-    return mtask_coro_create_ex(coro, &desc);
+    return mtask__coro_make(coro, fn, arg, NULL);
 }
 
 MTASK_API mtask_status mtask__coro_refuse(const mtask_coro *coro, void **out) {

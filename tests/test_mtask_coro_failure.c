@@ -61,58 +61,19 @@ typedef enum point {
     POINTS
 } point;
 
-typedef struct injection {
-    long calls; /* since it was armed */
-    long first; /* the first call to fail, from 1; 0: none */
-    long last;  /* the last one */
-    long hits;  /* how many failed */
-    int error;
-} injection;
+#include "testing_inject.h"
 
-static injection injections[POINTS];
 static long live_blocks; /* of memory */
 static long live_bytes;  /* mapped */
 static long calls_of[POINTS];
 
-static long look(const long *counter) {
-    return __atomic_load_n(counter, __ATOMIC_SEQ_CST);
-}
-
-static void add(long *counter, long n) {
-    __atomic_add_fetch(counter, n, __ATOMIC_SEQ_CST);
-}
-
 /* Whether this call at `at` has to fail; then errno says why. */
 static bool fails(point at) {
-    injection *here = &injections[at];
-    long first = look(&here->first), call;
+    bool failed = fails_at(at);
     add(&calls_of[at], 1);
-    if (first == 0)
-        return false;
-    call = __atomic_add_fetch(&here->calls, 1, __ATOMIC_SEQ_CST);
-    if (call < first || call > look(&here->last))
-        return false;
-    add(&here->hits, 1);
-    errno = __atomic_load_n(&here->error, __ATOMIC_SEQ_CST);
-    return true;
-}
-
-/* From the `first` call from now on, `number` calls at `at` will fail with `error`. */
-static void arm(point at, long first, long number, int error) {
-    injection *here = &injections[at];
-    __atomic_store_n(&here->first, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->calls, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->hits, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->error, error, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->last, number > LONG_MAX - first ? LONG_MAX : first + number - 1,
-                     __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->first, first, __ATOMIC_SEQ_CST);
-}
-
-/* No more failures; how many there were. */
-static long disarm(point at) {
-    __atomic_store_n(&injections[at].first, 0, __ATOMIC_SEQ_CST);
-    return look(&injections[at].hits);
+    if (failed)
+        errno = error_at(at);
+    return failed;
 }
 
 /* ---- the replaced calls; which of them are made depends on the configuration ---- */

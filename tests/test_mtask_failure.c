@@ -33,68 +33,25 @@ typedef enum point {
     POINTS
 } point;
 
-typedef struct injection {
-    long calls; /* so far */
-    long first; /* the first call to fail, from 1; 0: none */
-    long last;  /* the last one */
-    long hits;  /* how many failed */
-    int error;
-} injection;
+#include "testing_inject.h"
 
-static injection injections[POINTS];
 static long live_blocks; /* of memory */
 static long live_attrs;  /* pthread_attr_t that are initialised */
 static long live_keys;
-
-static long count(long *counter, long n) {
-    return __atomic_add_fetch(counter, n, __ATOMIC_SEQ_CST);
-}
-
-static long look(const long *counter) {
-    return __atomic_load_n(counter, __ATOMIC_SEQ_CST);
-}
-
-/* Whether this call at `at` has to fail. */
-static bool fails(point at) {
-    injection *here = &injections[at];
-    long call = count(&here->calls, 1);
-    long first = look(&here->first);
-    if (first == 0 || call < first || call > look(&here->last))
-        return false;
-    count(&here->hits, 1);
-    return true;
-}
-
-/* From the `first` call from now on, `number` calls at `at` will fail with `error`. */
-static void arm(point at, long first, long number, int error) {
-    injection *here = &injections[at];
-    __atomic_store_n(&here->first, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->calls, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->hits, 0, __ATOMIC_SEQ_CST);
-    here->error = error;
-    __atomic_store_n(&here->last, number > LONG_MAX - first ? LONG_MAX : first + number - 1,
-                     __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->first, first, __ATOMIC_SEQ_CST);
-}
-
-/* No more failures; how many there were. */
-static long disarm(point at) {
-    __atomic_store_n(&injections[at].first, 0, __ATOMIC_SEQ_CST);
-    return look(&injections[at].hits);
-}
+static long thread_starts; /* tried so far */
 
 /* ---- the replaced calls ---- */
 
 static void *fake_malloc(size_t size) {
-    void *memory = fails(AT_MALLOC) ? NULL : malloc(size);
+    void *memory = fails_at(AT_MALLOC) ? NULL : malloc(size);
     if (memory != NULL)
-        count(&live_blocks, 1);
+        add(&live_blocks, 1);
     return memory;
 }
 
 static void fake_free(void *memory) {
     if (memory != NULL)
-        count(&live_blocks, -1);
+        add(&live_blocks, -1);
     free(memory);
 }
 
@@ -118,7 +75,8 @@ static int fake_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
                                void *(*fn)(void *arg), void *arg) {
     held_start *start;
     int error;
-    if (fails(AT_THREAD)) {
+    add(&thread_starts, 1);
+    if (fails_at(AT_THREAD)) {
         if (before_failing != NULL)
             before_failing();
         return injections[AT_THREAD].error;
@@ -133,51 +91,51 @@ static int fake_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 }
 
 static int fake_attr_init(pthread_attr_t *attr) {
-    if (fails(AT_ATTR_INIT))
+    if (fails_at(AT_ATTR_INIT))
         return injections[AT_ATTR_INIT].error;
-    count(&live_attrs, 1);
+    add(&live_attrs, 1);
     return pthread_attr_init(attr);
 }
 
 static int fake_attr_destroy(pthread_attr_t *attr) {
-    count(&live_attrs, -1);
+    add(&live_attrs, -1);
     return pthread_attr_destroy(attr);
 }
 
 static int fake_setstacksize(pthread_attr_t *attr, size_t size) {
-    return fails(AT_ATTR_SET) ? injections[AT_ATTR_SET].error
-                              : pthread_attr_setstacksize(attr, size);
+    return fails_at(AT_ATTR_SET) ? injections[AT_ATTR_SET].error
+                                 : pthread_attr_setstacksize(attr, size);
 }
 
 static int fake_setdetachstate(pthread_attr_t *attr, int state) {
-    return fails(AT_ATTR_SET) ? injections[AT_ATTR_SET].error
-                              : pthread_attr_setdetachstate(attr, state);
+    return fails_at(AT_ATTR_SET) ? injections[AT_ATTR_SET].error
+                                 : pthread_attr_setdetachstate(attr, state);
 }
 
 static int fake_setaffinity(pthread_attr_t *attr, size_t size, const cpu_set_t *cpus) {
-    return fails(AT_ATTR_SET) ? injections[AT_ATTR_SET].error
-                              : pthread_attr_setaffinity_np(attr, size, cpus);
+    return fails_at(AT_ATTR_SET) ? injections[AT_ATTR_SET].error
+                                 : pthread_attr_setaffinity_np(attr, size, cpus);
 }
 
 static int fake_key_create(pthread_key_t *key, void (*destructor)(void *value)) {
-    if (fails(AT_KEY))
+    if (fails_at(AT_KEY))
         return injections[AT_KEY].error;
-    count(&live_keys, 1);
+    add(&live_keys, 1);
     return pthread_key_create(key, destructor);
 }
 
 static int fake_key_delete(pthread_key_t key) {
-    count(&live_keys, -1);
+    add(&live_keys, -1);
     return pthread_key_delete(key);
 }
 
 static int fake_setspecific(pthread_key_t key, const void *value) {
-    return fails(AT_SETSPECIFIC) ? injections[AT_SETSPECIFIC].error
-                                 : pthread_setspecific(key, value);
+    return fails_at(AT_SETSPECIFIC) ? injections[AT_SETSPECIFIC].error
+                                    : pthread_setspecific(key, value);
 }
 
 static int fake_clock_gettime(clockid_t clock, struct timespec *time) {
-    if (fails(AT_CLOCK)) {
+    if (fails_at(AT_CLOCK)) {
         errno = injections[AT_CLOCK].error;
         return -1;
     }
@@ -186,7 +144,7 @@ static int fake_clock_gettime(clockid_t clock, struct timespec *time) {
 
 #ifdef MTASK_FORCE_POSIX
 static int fake_cond_init(pthread_cond_t *cond, const pthread_condattr_t *attr) {
-    return fails(AT_WAIT) ? injections[AT_WAIT].error : pthread_cond_init(cond, attr);
+    return fails_at(AT_WAIT) ? injections[AT_WAIT].error : pthread_cond_init(cond, attr);
 }
 #endif
 
@@ -207,11 +165,11 @@ static long fake_syscall(long number, ...) {
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(args, long);
     va_end(args);
-    if (is_wait(number, a[1]) && fails(AT_WAIT)) {
+    if (is_wait(number, a[1]) && fails_at(AT_WAIT)) {
         errno = injections[AT_WAIT].error;
         return -1;
     }
-    if (number == SYS_sched_getaffinity && fails(AT_AFFINITY)) {
+    if (number == SYS_sched_getaffinity && fails_at(AT_AFFINITY)) {
         errno = injections[AT_AFFINITY].error;
         return -1;
     }
@@ -666,11 +624,11 @@ static void fail_first_timer(point at, int error, mtask_status expected) {
     ck_assert_uint_eq(mtask_thread_active_count(), 1);
     ck_assert_int_eq(look(&live_blocks), 0);
     ck_assert_int_eq(look(&live_attrs), 0);
-    threads = look(&injections[AT_THREAD].calls);
+    threads = look(&thread_starts);
     ck_assert_status(mtask_timer_start(&timer, 0, set_fired, NULL), MTASK_OK);
     ck_assert_status(mtask_thread_join_all(MTASK_FOREVER), MTASK_OK);
     ck_assert(mtask_event_is_set(&timer_fired));
-    ck_assert_int_eq(look(&injections[AT_THREAD].calls), threads + 1);
+    ck_assert_int_eq(look(&thread_starts), threads + 1);
 }
 
 START_TEST(a_timer_without_memory_for_its_thread_is_not_started) {

@@ -32,67 +32,31 @@ typedef enum point {
 /* In which threads. */
 typedef enum scope { EVERYWHERE, HERE, ELSEWHERE } scope;
 
-typedef struct injection {
-    long calls; /* since it was armed */
-    long first; /* the first call to fail, from 1; 0: none */
-    long last;  /* the last one */
-    long hits;  /* how many failed */
-    int error;
-    scope where;
-} injection;
+#include "testing_inject.h"
 
-static injection injections[POINTS];
+static scope scopes[POINTS];
 static long live_blocks;    /* of memory */
 static long live_attrs;     /* pthread_attr_t that are initialised */
 static __thread bool armed; /* this is the thread of the test */
 
-static long look(const long *counter) {
-    return __atomic_load_n(counter, __ATOMIC_SEQ_CST);
-}
-
-static void add(long *counter, long n) {
-    __atomic_add_fetch(counter, n, __ATOMIC_SEQ_CST);
-}
-
 /* Whether this call at `at` has to fail. */
 static bool fails(point at) {
-    injection *here = &injections[at];
-    long first = look(&here->first), call;
-    if (first == 0 || (here->where == HERE && !armed) || (here->where == ELSEWHERE && armed))
+    scope where = __atomic_load_n(&scopes[at], __ATOMIC_SEQ_CST);
+    if ((where == HERE && !armed) || (where == ELSEWHERE && armed))
         return false;
-    call = __atomic_add_fetch(&here->calls, 1, __ATOMIC_SEQ_CST);
-    if (call < first || call > look(&here->last))
-        return false;
-    add(&here->hits, 1);
-    return true;
+    return fails_at(at);
 }
 
-/* From the `first` call from now on, `number` calls at `at` will fail with `error`. */
+/* As arm, of calls that are made there. */
 static void arm_where(point at, scope where, long first, long number, int error) {
-    injection *here = &injections[at];
-    __atomic_store_n(&here->first, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->calls, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->hits, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->error, error, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->where, where, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->last, number > LONG_MAX - first ? LONG_MAX : first + number - 1,
-                     __ATOMIC_SEQ_CST);
+    (void)disarm(at);
+    __atomic_store_n(&scopes[at], where, __ATOMIC_SEQ_CST);
     armed = true;
-    __atomic_store_n(&here->first, first, __ATOMIC_SEQ_CST);
+    arm(at, first, number, error);
 }
 
-static void arm(point at, long first, long number, int error) {
+static void arm_everywhere(point at, long first, long number, int error) {
     arm_where(at, EVERYWHERE, first, number, error);
-}
-
-/* No more failures; how many there were. */
-static long disarm(point at) {
-    __atomic_store_n(&injections[at].first, 0, __ATOMIC_SEQ_CST);
-    return look(&injections[at].hits);
-}
-
-static int error_at(point at) {
-    return __atomic_load_n(&injections[at].error, __ATOMIC_SEQ_CST);
 }
 
 /* ---- the replaced calls ---- */
@@ -315,7 +279,7 @@ static long fail_at(point at, long first, long number, action act, mtask_status 
     mtask_status status;
     long hits;
     plug(pool);
-    arm(at, first, number, at == AT_MEMORY ? ENOMEM : EAGAIN);
+    arm_everywhere(at, first, number, at == AT_MEMORY ? ENOMEM : EAGAIN);
     status = act(pool);
     hits = disarm(at);
     unplug();
@@ -365,7 +329,7 @@ static long fail_create(const mtask_pool_desc *desc, point at, int error, mtask_
         mtask_pool *pool = NULL;
         mtask_status status;
         int seen;
-        arm(at, first, first % 2 == 0 ? LONG_MAX : 1, error);
+        arm_everywhere(at, first, first % 2 == 0 ? LONG_MAX : 1, error);
         errno = 0;
         status = mtask_pool_create(&pool, desc);
         seen = errno;
@@ -484,7 +448,7 @@ static void fail_default(mtask_status (*use)(void), point at, int error, mtask_s
     long refusals = 0;
     for (long first = 1;; first++) {
         mtask_status status;
-        arm(at, first, 1, error);
+        arm_everywhere(at, first, 1, error);
         status = use();
         if (disarm(at) == 0) {
             ck_assert_status(status, MTASK_OK);
@@ -513,7 +477,7 @@ START_TEST(a_default_pool_that_cannot_be_made_leaves_nothing) {
     mtask_pool *pool = NULL, *again = NULL;
     for (long first = 1;; first++) {
         mtask_status status;
-        arm(AT_MEMORY, first, LONG_MAX, 0);
+        arm_everywhere(AT_MEMORY, first, LONG_MAX, 0);
         status = mtask_pool_default(&pool);
         if (disarm(AT_MEMORY) == 0)
             break;
@@ -1102,7 +1066,7 @@ START_TEST(jobs_of_who_is_no_worker_are_done_whatever_fails) {
     point at = _i == 0 ? AT_MEMORY : AT_THREAD;
     long hits = 0;
     for (long first = 1; first <= 20; first++) {
-        arm(at, first, LONG_MAX, EAGAIN);
+        arm_everywhere(at, first, LONG_MAX, EAGAIN);
         ck_assert_int_eq(unpack(count_leaves(pack(8))), 256);
         hits += disarm(at);
     }
@@ -1144,7 +1108,7 @@ static void check_without_threads(point at, int error, mtask_future *promise) {
     mtask_pool *pool = open_pool(1);
     mtask_future *future = NULL;
     mtask_status status;
-    arm(at, 1, LONG_MAX, error);
+    arm_everywhere(at, 1, LONG_MAX, error);
     ck_assert_status(mtask_pool_submit(pool, wait_for_another_thread, promise, &future), MTASK_OK);
     status = (mtask_status)take(future);
     ck_assert_int_ge(disarm(at), 1);
@@ -1178,7 +1142,7 @@ START_TEST(a_thread_that_could_not_be_started_is_started_later) {
     ck_assert_status(mtask_pool_post(pool, pass_gate, NULL), MTASK_OK);
     ck_assert_status(mtask_pool_submit(pool, wait_for_another_thread, NULL, &waiter), MTASK_OK);
     ck_assert_int_eq(take(waiter), MTASK_OK); /* so it can */
-    arm(AT_THREAD, 1, LONG_MAX, EAGAIN);
+    arm_everywhere(AT_THREAD, 1, LONG_MAX, EAGAIN);
     ck_assert_status(mtask_pool_post(pool, pass_gate, NULL), MTASK_OK);
     ck_assert_status(mtask_pool_post(pool, keep_promise, promise), MTASK_OK);
     testing_pause(5);
@@ -1441,7 +1405,7 @@ END_TEST
 START_TEST(workers_without_a_clock_work_on) {
     for (long first = 1; first < 4; first++) {
         mtask_pool *pool;
-        arm(AT_CLOCK, first, LONG_MAX, EINVAL);
+        arm_everywhere(AT_CLOCK, first, LONG_MAX, EINVAL);
         pool = open_pool(2);
         work_a_little(pool);
         ck_assert_status(mtask_pool_destroy(pool), MTASK_OK);
@@ -1477,7 +1441,7 @@ static void check_trees(void) {
 }
 
 START_TEST(without_membarrier_jobs_are_done_once) {
-    arm(AT_BARRIER, 1, LONG_MAX, _i == 0 ? ENOSYS : EPERM);
+    arm_everywhere(AT_BARRIER, 1, LONG_MAX, _i == 0 ? ENOSYS : EPERM);
     check_trees();
     (void)disarm(AT_BARRIER);
 }

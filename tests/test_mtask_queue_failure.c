@@ -27,54 +27,10 @@ typedef enum point {
     POINTS
 } point;
 
-typedef struct injection {
-    long calls; /* since it was armed */
-    long first; /* the first call to fail, from 1; 0: none */
-    long last;  /* the last one */
-    long hits;  /* how many failed */
-    int error;
-} injection;
+#include "testing_inject.h"
 
-static injection injections[POINTS];
 static long live_blocks; /* of memory */
 static long live_bytes;  /* in them */
-
-static long look(const long *counter) {
-    return __atomic_load_n(counter, __ATOMIC_SEQ_CST);
-}
-
-static void add(long *counter, long n) {
-    __atomic_add_fetch(counter, n, __ATOMIC_SEQ_CST);
-}
-
-/* Whether this call at `at` has to fail. */
-static bool fails(point at) {
-    injection *here = &injections[at];
-    long call = __atomic_add_fetch(&here->calls, 1, __ATOMIC_SEQ_CST);
-    long first = look(&here->first);
-    if (first == 0 || call < first || call > look(&here->last))
-        return false;
-    add(&here->hits, 1);
-    return true;
-}
-
-/* From the `first` call from now on, `number` calls at `at` will fail with `error`. */
-static void arm(point at, long first, long number, int error) {
-    injection *here = &injections[at];
-    __atomic_store_n(&here->first, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->calls, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->hits, 0, __ATOMIC_SEQ_CST);
-    here->error = error;
-    __atomic_store_n(&here->last, number > LONG_MAX - first ? LONG_MAX : first + number - 1,
-                     __ATOMIC_SEQ_CST);
-    __atomic_store_n(&here->first, first, __ATOMIC_SEQ_CST);
-}
-
-/* No more failures; how many there were. */
-static long disarm(point at) {
-    __atomic_store_n(&injections[at].first, 0, __ATOMIC_SEQ_CST);
-    return look(&injections[at].hits);
-}
 
 /* ---- the replaced calls ---- */
 
@@ -86,7 +42,7 @@ static void *fake_realloc(void *memory, size_t size) {
     char *old = memory != NULL ? (char *)memory - BLOCK_HEAD : NULL;
     size_t old_size = 0;
     char *block;
-    if (fails(AT_MEMORY) || size > MOST_MEMORY)
+    if (fails_at(AT_MEMORY) || size > MOST_MEMORY)
         return NULL;
     if (old != NULL)
         memcpy(&old_size, old, sizeof old_size);
@@ -114,7 +70,7 @@ static void fake_free(void *memory) {
 }
 
 static int fake_clock_gettime(clockid_t clock, struct timespec *time) {
-    if (fails(AT_CLOCK)) {
+    if (fails_at(AT_CLOCK)) {
         errno = injections[AT_CLOCK].error;
         return -1;
     }
@@ -123,7 +79,7 @@ static int fake_clock_gettime(clockid_t clock, struct timespec *time) {
 
 #ifdef MTASK_FORCE_POSIX
 static int fake_cond_init(pthread_cond_t *cond, const pthread_condattr_t *attr) {
-    return fails(AT_WAIT) ? injections[AT_WAIT].error : pthread_cond_init(cond, attr);
+    return fails_at(AT_WAIT) ? injections[AT_WAIT].error : pthread_cond_init(cond, attr);
 }
 #endif
 
@@ -144,7 +100,7 @@ static long fake_syscall(long number, ...) {
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(args, long);
     va_end(args);
-    if (is_wait(number, a[1]) && fails(AT_WAIT)) {
+    if (is_wait(number, a[1]) && fails_at(AT_WAIT)) {
         errno = injections[AT_WAIT].error;
         return -1;
     }
