@@ -29,6 +29,7 @@
 #include "mtask_queue.h"
 
 #include "bench.h"
+#include "turns.h"
 
 #include <setjmp.h>
 #include <sys/mman.h>
@@ -336,47 +337,11 @@ static double thread_to_coro(void) {
     return lasted / ROUNDTRIPS / 2 / 1000;
 }
 
-/* Two threads take turns: as long as the word is the other one's, they spin or sleep. */
-static mtask_word turn;
-
-static void take_turns(mtask_word mine, bool sleep) {
-    for (int i = 0; i < ROUNDTRIPS; i++) {
-        while (mtask_word_load(&turn) != mine)
-            if (sleep)
-                mtask_word_wait(&turn, 1 - mine, MTASK_FOREVER, 0);
-        mtask_word_store(&turn, 1 - mine);
-        if (sleep)
-            mtask_word_wake(&turn, 1, 0);
-    }
-}
-
-static void *turns_of_sleeper(void *arg) {
-    take_turns(1, true);
-    return arg;
-}
-
-static void *turns_of_spinner(void *arg) {
-    take_turns(1, false);
-    return arg;
-}
-
-/* us for one way. */
-static double turns(mtask_fn other, bool sleep) {
-    mtask_thread thread = {0};
-    turn = 0;
-    must(mtask_thread_start(&thread, other, NULL), "thread");
-    double start = bench_now_ns();
-    take_turns(0, sleep);
-    double lasted = bench_now_ns() - start;
-    must(mtask_thread_join(&thread, NULL, MTASK_FOREVER), "join");
-    return lasted / ROUNDTRIPS / 2 / 1000;
-}
-
 static double two_words(void) {
-    return turns(turns_of_sleeper, true);
+    return turns(true) / 2;
 }
 static double two_transfers(void) {
-    return mtask_cpu_count() > 1 ? turns(turns_of_spinner, false) : (double)NAN;
+    return mtask_cpu_count() > 1 ? turns(false) / 2 : (double)NAN;
 }
 
 /* ---- what the machine allows: switches ---- */

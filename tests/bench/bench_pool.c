@@ -22,6 +22,7 @@
 #include "mtask_pool.h"
 
 #include "bench.h"
+#include "turns.h"
 #include "pool_work.h"
 
 #include <sys/stat.h>
@@ -197,47 +198,11 @@ static double future_roundtrip(void) {
     return lasted / ROUNDTRIPS / 1000;
 }
 
-/* Two threads that answer each other: what is at least to be done for a task and its result. Those
-   that spin hand a cache line over and back, which is the limit; those that sleep are woken, too. */
-static mtask_word turn;
-
-static void take_turns(mtask_word mine, bool sleep) {
-    for (int i = 0; i < ROUNDTRIPS; i++) {
-        while (mtask_word_load(&turn) != mine)
-            if (sleep)
-                mtask_word_wait(&turn, 1 - mine, MTASK_FOREVER, 0);
-        mtask_word_store(&turn, 1 - mine);
-        if (sleep)
-            mtask_word_wake(&turn, 1, 0);
-    }
-}
-
-static void *answer_spinning(void *arg) {
-    take_turns(1, false);
-    return arg;
-}
-static void *answer_sleeping(void *arg) {
-    take_turns(1, true);
-    return arg;
-}
-
-/* us for a question and its answer. */
-static double ask(mtask_fn answer, bool sleep) {
-    mtask_thread thread = {0};
-    turn = 0;
-    must(mtask_thread_start(&thread, answer, NULL), "thread");
-    double start = bench_now_ns();
-    take_turns(0, sleep);
-    double lasted = bench_now_ns() - start;
-    must(mtask_thread_join(&thread, NULL, MTASK_FOREVER), "join");
-    return lasted / ROUNDTRIPS / 1000;
-}
-
 static double two_transfers(void) {
-    return mtask_cpu_count() > 1 ? ask(answer_spinning, false) : (double)NAN;
+    return mtask_cpu_count() > 1 ? turns(false) : (double)NAN;
 }
 static double two_switches(void) {
-    return ask(answer_sleeping, true);
+    return turns(true);
 }
 
 /* The median of some runs. */
