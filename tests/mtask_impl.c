@@ -4,3 +4,4 @@
 #include "../mtask_queue.h"
 #include "../mtask_coro.h"
 #include "../mtask_pool.h"
+#include "../mtask_io.h"
