@@ -474,9 +474,10 @@ MTASK_API mtask_status mtask_loop_create(mtask_loop **loop, const mtask_loop_des
    a task. MTASK_SYSTEM. MTASK_BROKEN: in the child of a fork. */
 MTASK_API mtask_status mtask_loop_step(mtask_loop *loop, int64_t timeout);
 
-/* A descriptor that is readable while mtask_loop_step has something to do, timers included: put it
-   into the host's own poll set, and call mtask_loop_step(loop, MTASK_NOWAIT) then. With MTASK_LOOP_POLL
-   (and MTASK_FORCE_POSIX) it does not tell of timers: see mtask_loop_next. It belongs to the loop. */
+/* A descriptor that is readable while mtask_loop_step has something to do, timers and descriptors
+   that its tasks wait for included: put it into the host's own poll set, and call
+   mtask_loop_step(loop, MTASK_NOWAIT) then. With MTASK_LOOP_POLL (and MTASK_FORCE_POSIX) it tells
+   neither of timers (see mtask_loop_next) nor of descriptors. It belongs to the loop. */
 MTASK_API mtask_status mtask_loop_fd(mtask_loop *loop, int *fd);
 
 /* When mtask_loop_step next has something to do by itself, as a deadline: 0 if now, MTASK_FOREVER if
@@ -502,6 +503,7 @@ typedef struct mtask_task_info {
     const char *name;       /* lives as long as its maker keeps it */
     const char *state;      /* "running", "ready", "waiting", "sleeping" */
     const mtask_word *word; /* on which it waits; NULL if it does not */
+    int fd;                 /* the (first) descriptor for which it waits; -1 if it does not */
     int64_t since;          /* how long it has been in that state, in nanoseconds */
     int64_t left;           /* until its wait ends by itself; MTASK_FOREVER */
     size_t stack_size;      /* bytes */
@@ -1637,17 +1639,41 @@ MTASK_API __attribute__((noinline)) size_t mtask_coro_stack_left(void) {
 
 /* ---- >>loop-contract: what a platform supplies to loops ---- */
 
-/* How a loop sleeps: until a time, or until somebody wakes it. (Descriptors come in here, too.) */
+/* How a loop sleeps: until a time, until somebody wakes it, or until a descriptor is ready. */
 typedef struct mtask__poller {
-    int fds[3]; /* see the platforms; -1: none */
+    int fds[3];            /* see the platforms; -1: none */
+    struct pollfd *polled; /* where poll is used: [0] wakes it, the others watch [number + 1] */
+    uint32_t *tags;        /* of these */
+    size_t count;          /* of these, with the first */
+    size_t capacity;
 } mtask__poller;
 
 /* MTASK_OK, MTASK_SYSTEM, MTASK_UNSUPPORTED: then nothing is open. */
 static mtask_status mtask__os_poller_open(mtask__poller *poller);
 static void mtask__os_poller_close(mtask__poller *poller);
 
-/* Waits until `deadline` at most. MTASK_OK (also for no reason), MTASK_SYSTEM. */
+/* Waits until `deadline` at most, and tells mtask__poller_tell of each descriptor that has become
+   ready. MTASK_OK (also for no reason), MTASK_SYSTEM. */
 static mtask_status mtask__os_poller_wait(mtask__poller *poller, int64_t deadline);
+
+/* What has come to a descriptor. */
+enum {
+    MTASK__POLL_READ = 1,
+    MTASK__POLL_WRITE = 2,
+    MTASK__POLL_ODD = 4 /* an end, an error, or urgent data: a read may bring less than there is */
+};
+
+/* Has the poller tell, with `tag` (not 0), when `fd` becomes ready, and now if it is: of each new
+   readiness once (epoll's edges), or, as long as it lasts, of those that are wanted (poll).
+   `known`: it may be watched already. MTASK_OK; MTASK_UNSUPPORTED: it is always ready; MTASK_NOMEM,
+   MTASK_SYSTEM. */
+MTASK__INLINE mtask_status mtask__os_poller_watch(mtask__poller *poller, int fd, uint32_t tag,
+                                                  bool known);
+
+/* Which readiness of a watched descriptor is waited for now: 0: none. */
+MTASK__INLINE void mtask__os_poller_want(mtask__poller *poller, int fd, unsigned events);
+
+static void mtask__poller_tell(mtask__poller *poller, int fd, uint32_t tag, unsigned events);
 
 /* Ends the wait of another thread, or the next one. Async-signal-safe; keeps errno. */
 static void mtask__os_poller_wake(const mtask__poller *poller);
@@ -1756,6 +1782,20 @@ typedef struct mtask__alarms {
 /* Most futures of tasks that are kept for the next ones; none where sanitizers watch their use. */
 #  define MTASK__LOOP_SPARES (MTASK__CORO_WATCHED ? 0 : 64)
 #  define MTASK__LOOP_BUDGET 61 /* switches between two looks at what comes from outside */
+/* Time between two looks at descriptors while there is something else to do. */
+#  define MTASK__LOOP_LOOK MTASK_US(20)
+
+/* What mtask_io.h does for a loop; the rest of what it keeps follows. */
+typedef struct mtask__loop_io {
+    void (*tell)(mtask_loop *loop, int fd, uint32_t tag,
+                 unsigned events); /* a descriptor is ready */
+    void (*flush)(
+        mtask_loop *loop); /* sends what waits to be sent; when the tasks have had a turn */
+    void (*free)(mtask_loop *loop); /* at its end */
+} mtask__loop_io;
+
+/* A waiter for descriptors: `expected` is the number of the first. */
+#  define MTASK__DESCRIPTOR (MTASK__UNLISTED | 1 << 15)
 
 struct mtask_loop {
     mtask__context context; /* where it goes on when no task can */
@@ -1774,7 +1814,9 @@ struct mtask_loop {
     size_t count;    /* tasks that have not ended */
     mtask__result *spare;
     unsigned spares;
-    size_t outside; /* how many of them wait for other processes */
+    size_t outside;     /* how many of them wait for descriptors or other processes */
+    mtask__loop_io *io; /* NULL: it watches no descriptors */
+    int64_t looked;     /* when it last looked at them */
     mtask__strand *oldest;
     mtask__strand *youngest;
     mtask__alarms alarms;
@@ -2752,6 +2794,23 @@ static mtask_status mtask__loop_sleep(mtask_loop *loop, int64_t deadline) {
     return status;
 }
 
+static void mtask__poller_tell(mtask__poller *poller, int fd, uint32_t tag, unsigned events) {
+    mtask_loop *loop = (mtask_loop *)(void *)((char *)poller - offsetof(mtask_loop, poller));
+    loop->io->tell(loop, fd, tag, events);
+}
+
+/* What was written goes out, and tasks that never wait do not keep those from running whose
+   descriptors are ready. */
+static void mtask__loop_look(mtask_loop *loop, int64_t deadline) {
+    if (loop->io == NULL)
+        return;
+    loop->io->flush(loop);
+    if (deadline != 0 && (loop->first == NULL || loop->now - loop->looked < MTASK__LOOP_LOOK))
+        return;
+    loop->looked = loop->now;
+    (void)mtask__os_poller_wait(&loop->poller, 0); /* if it fails, the next sleep does, too */
+}
+
 static void mtask__loop_break(mtask_loop *loop);
 
 /* Whether nothing will ever happen here again, though tasks are left. */
@@ -2787,6 +2846,7 @@ static mtask_status mtask__loop_turn(mtask_loop *loop, int64_t deadline) {
     mtask_status status;
     mtask__loop_drain(loop);
     mtask__loop_tick(loop);
+    mtask__loop_look(loop, deadline);
     if (loop->count == 0 && loop->first == NULL)
         return MTASK_OK;
     do
@@ -2882,6 +2942,8 @@ static void mtask__loop_free(mtask_loop *loop) {
     unsigned turn = 0;
     while (mtask__load(&loop->pins, ACQUIRE) != 0) /* pairs with mtask__strand_post */
         mtask__backoff(&turn);
+    if (loop->io != NULL)
+        loop->io->free(loop);
     mtask__coro_me()->loop = NULL;
     mtask__os_poller_close(&loop->poller);
     mtask__loop_dispose(loop);
@@ -3310,6 +3372,7 @@ static void mtask__strand_describe(const mtask__strand *strand, mtask_task_info 
     info->name = strand->name;
     info->state = strand->loop->running == strand ? "running" : "ready";
     info->left = MTASK_FOREVER;
+    info->fd = -1;
     info->stack_size = strand->stack->size;
     info->stack_used = mtask__strand_stack_used(strand);
     info->canceled = strand->canceled;
@@ -3321,6 +3384,8 @@ static void mtask__strand_describe(const mtask__strand *strand, mtask_task_info 
         info->left = strand->deadline > now ? strand->deadline - now : 0;
     if ((waiter->flags & MTASK__ALONE) == MTASK__ALONE)
         info->state = "sleeping";
+    else if ((waiter->flags & MTASK__DESCRIPTOR) == MTASK__DESCRIPTOR)
+        info->fd = (int)waiter->expected;
     else
         info->word = waiter->word;
 }
@@ -3346,6 +3411,8 @@ static int mtask__strand_print(const mtask__strand *strand, char *text, size_t s
     mtask__strand_describe(strand, &info);
     if (info.word != NULL)
         (void)snprintf(word, sizeof word, " on %p", (const void *)info.word);
+    if (info.fd >= 0)
+        (void)snprintf(word, sizeof word, " for descriptor %d", info.fd);
     if (info.left != MTASK_FOREVER)
         (void)snprintf(left, sizeof left, ", %.3f s left", (double)info.left / 1e9);
     return snprintf(text, size, "  task %llu '%s' %s%s for %.3f s%s; stack %zu of %zu bytes%s\n",
@@ -4289,28 +4356,72 @@ static void mtask__os_drain(int fd) {
 #  endif
 
 #  if !MTASK__LOOP_EPOLL
-/* fds: the reading end, the writing end. */
-static mtask_status mtask__os_poller_open(mtask__poller *poller) {
-    int ends[2];
-    poller->fds[0] = poller->fds[1] = poller->fds[2] = -1;
-    if (pipe(ends) != 0)
-        return MTASK_SYSTEM;
+/* A pipe that does not block, and that children do not inherit. */
+MTASK__INLINE bool mtask__os_pipe(int ends[2]) {
+    int saved;
+    if (pipe(ends) != 0) {
+        ends[0] = ends[1] = -1;
+        return false;
+    }
     for (int i = 0; i < 2; i++)
         if (fcntl(ends[i], F_SETFL, O_NONBLOCK) != 0 || fcntl(ends[i], F_SETFD, FD_CLOEXEC) != 0) {
-            int saved = errno;
+            saved = errno;
             (void)close(ends[0]);
             (void)close(ends[1]);
+            ends[0] = ends[1] = -1;
             errno = saved;
-            return MTASK_SYSTEM;
+            return false;
         }
-    poller->fds[0] = ends[0];
-    poller->fds[1] = ends[1];
+    return true;
+}
+
+/* Room for descriptors up to `fd`. */
+static mtask_status mtask__os_poller_grow(mtask__poller *poller, int fd) {
+    size_t capacity = poller->capacity < 32 ? 32 : poller->capacity;
+    void *polled;
+    void *tags;
+    while (capacity < (size_t)fd + 2)
+        capacity *= 2;
+    if (capacity == poller->capacity)
+        return MTASK_OK;
+    polled = MTASK_REALLOC(poller->polled, capacity * sizeof *poller->polled);
+    if (polled == NULL)
+        return MTASK_NOMEM;
+    poller->polled = (struct pollfd *)polled;
+    tags = MTASK_REALLOC(poller->tags, capacity * sizeof *poller->tags);
+    if (tags == NULL)
+        return MTASK_NOMEM;
+    poller->tags = (uint32_t *)tags;
+    poller->capacity = capacity;
     return MTASK_OK;
 }
 
 static void mtask__os_poller_close(mtask__poller *poller) {
-    (void)close(poller->fds[0]);
-    (void)close(poller->fds[1]);
+    int saved = errno;
+    for (int i = 0; i < 2; i++)
+        if (poller->fds[i] >= 0)
+            (void)close(poller->fds[i]);
+    MTASK_FREE(poller->polled);
+    MTASK_FREE(poller->tags);
+    errno = saved;
+}
+
+/* fds: the reading end, the writing end. */
+static mtask_status mtask__os_poller_open(mtask__poller *poller) {
+    mtask_status status;
+    memset(poller, 0, sizeof *poller);
+    poller->fds[0] = poller->fds[1] = poller->fds[2] = -1;
+    status = mtask__os_poller_grow(poller, -1);
+    if (status == MTASK_OK && !mtask__os_pipe(poller->fds))
+        status = MTASK_SYSTEM;
+    if (status != MTASK_OK) {
+        mtask__os_poller_close(poller);
+        return status;
+    }
+    poller->polled[0].fd = poller->fds[0];
+    poller->polled[0].events = POLLIN;
+    poller->count = 1;
+    return MTASK_OK;
 }
 
 static void mtask__os_poller_wake(const mtask__poller *poller) {
@@ -4323,17 +4434,59 @@ static void mtask__os_poller_clear(mtask__poller *poller) {
     mtask__os_drain(poller->fds[0]);
 }
 
+MTASK__INLINE mtask_status mtask__os_poller_watch(mtask__poller *poller, int fd, uint32_t tag,
+                                                  bool known) {
+    mtask_status status = MTASK_OK;
+    struct pollfd probe;
+    (void)known;
+    probe.fd = fd;
+    probe.events = 0;
+    probe.revents = 0;
+    if (poll(&probe, 1, 0) < 0)
+        return errno == EINTR ? mtask__os_poller_watch(poller, fd, tag, known) : MTASK_SYSTEM;
+    if ((probe.revents & POLLNVAL) != 0) {
+        errno = EBADF;
+        return MTASK_SYSTEM;
+    }
+    status = mtask__os_poller_grow(poller, fd);
+    if (status != MTASK_OK)
+        return status;
+    for (; poller->count < (size_t)fd + 2; poller->count++)
+        poller->polled[poller->count].fd = -1;
+    poller->tags[fd + 1] = tag;
+    return MTASK_OK;
+}
+
+MTASK__INLINE void mtask__os_poller_want(mtask__poller *poller, int fd, unsigned events) {
+    struct pollfd *polled = &poller->polled[fd + 1];
+    polled->fd = events != 0 ? fd : -1; /* poll passes over what is negative */
+    polled->events = (short)(((events & MTASK__POLL_READ) != 0 ? POLLIN | POLLPRI : 0) |
+                             ((events & MTASK__POLL_WRITE) != 0 ? POLLOUT : 0));
+    polled->revents = 0;
+}
+
+static unsigned mtask__os_poller_events(short events) {
+    unsigned told = (events & (POLLIN | POLLPRI)) != 0 ? MTASK__POLL_READ : 0;
+    if ((events & POLLOUT) != 0)
+        told |= MTASK__POLL_WRITE;
+    if ((events & (POLLERR | POLLHUP | POLLNVAL)) != 0)
+        told |= MTASK__POLL_READ | MTASK__POLL_WRITE;
+    return told | MTASK__POLL_ODD; /* it tells again as long as there is something */
+}
+
 static mtask_status mtask__os_poller_wait(mtask__poller *poller, int64_t deadline) {
     struct timespec span = mtask__os_span(deadline);
-    struct pollfd entry;
     int saved = errno;
-    entry.fd = poller->fds[0];
-    entry.events = POLLIN;
-    entry.revents = 0;
-    if (ppoll(&entry, 1, deadline == MTASK_FOREVER ? NULL : &span, NULL) < 0 && errno != EINTR)
+    int count = ppoll(poller->polled, (nfds_t)poller->count,
+                      deadline == MTASK_FOREVER ? NULL : &span, NULL);
+    if (count < 0 && errno != EINTR)
         return MTASK_SYSTEM;
-    if (entry.revents != 0)
+    if (count > 0 && poller->polled[0].revents != 0)
         mtask__os_drain(poller->fds[0]);
+    for (size_t i = 1; count > 0 && i < poller->count; i++)
+        if (poller->polled[i].fd >= 0 && poller->polled[i].revents != 0)
+            mtask__poller_tell(poller, poller->polled[i].fd, poller->tags[i],
+                               mtask__os_poller_events(poller->polled[i].revents));
     errno = saved;
     return MTASK_OK;
 }
@@ -4358,12 +4511,14 @@ static void mtask__os_poller_alarm(mtask__poller *poller, int64_t deadline) {
 #   include <sys/syscall.h>
 #   include <sys/timerfd.h>
 
-/* Has epoll tell of a descriptor, with itself as data. */
+#   define MTASK__EPOLL_MOST 256 /* events at a time */
+
+/* Has epoll tell of a descriptor of the loop's own, with itself as data: the tag is 0. */
 static bool mtask__os_poller_add(const mtask__poller *poller, int fd) {
     struct epoll_event event;
     memset(&event, 0, sizeof event);
     event.events = EPOLLIN;
-    event.data.fd = fd;
+    event.data.u64 = (uint32_t)fd;
     return fd >= 0 && epoll_ctl(poller->fds[0], EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
@@ -4375,8 +4530,17 @@ static void mtask__os_poller_close(mtask__poller *poller) {
     errno = saved;
 }
 
+/* A pipe that does not block, and that children do not inherit. */
+MTASK__INLINE bool mtask__os_pipe(int ends[2]) {
+    if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0)
+        return true;
+    ends[0] = ends[1] = -1;
+    return false;
+}
+
 /* fds: epoll, eventfd, timerfd (once a host asks). */
 static mtask_status mtask__os_poller_open(mtask__poller *poller) {
+    memset(poller, 0, sizeof *poller);
     poller->fds[2] = -1;
     poller->fds[1] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     poller->fds[0] = epoll_create1(EPOLL_CLOEXEC);
@@ -4400,9 +4564,10 @@ static void mtask__os_poller_clear(mtask__poller *poller) {
 /* Milliseconds until then, rounded up: a loop that wakes too early has nothing to do but to sleep
    again. */
 static int mtask__os_millis(int64_t deadline) {
-    int64_t left = mtask_until(deadline);
-    if (deadline == MTASK_FOREVER)
-        return -1;
+    int64_t left;
+    if (deadline == MTASK_FOREVER || deadline == 0)
+        return deadline == 0 ? 0 : -1;
+    left = mtask_until(deadline);
     return left / MTASK_MS(1) >= INT_MAX ? INT_MAX : (int)((left + MTASK_MS(1) - 1) / MTASK_MS(1));
 }
 
@@ -4410,7 +4575,7 @@ static int mtask__os_millis(int64_t deadline) {
 static int mtask__os_epoll(int fd, struct epoll_event *events, int n, int64_t deadline) {
 #   ifdef SYS_epoll_pwait2
     static mtask_word missing; /* 1: this system does not know it */
-    if (deadline != MTASK_FOREVER && mtask__load(&missing, RELAXED) == 0) {
+    if (deadline != MTASK_FOREVER && deadline != 0 && mtask__load(&missing, RELAXED) == 0) {
         struct timespec left = mtask__os_span(deadline);
         int64_t span[2]; /* as the system sees it, also where time_t has 32 bits */
         int done;
@@ -4425,14 +4590,57 @@ static int mtask__os_epoll(int fd, struct epoll_event *events, int n, int64_t de
     return epoll_wait(fd, events, n, mtask__os_millis(deadline));
 }
 
+/* Edges: the loop is told once of each, and looks itself how much there is. */
+MTASK__INLINE mtask_status mtask__os_poller_watch(mtask__poller *poller, int fd, uint32_t tag,
+                                                  bool known) {
+    struct epoll_event event;
+    int done = -1;
+    memset(&event, 0, sizeof event);
+    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
+    event.data.u64 = (uint32_t)fd | (uint64_t)tag << 32;
+    errno = ENOENT;
+    if (known)
+        done = epoll_ctl(poller->fds[0], EPOLL_CTL_MOD, fd, &event);
+    if (done != 0 && errno == ENOENT)
+        done = epoll_ctl(poller->fds[0], EPOLL_CTL_ADD, fd, &event);
+    if (done != 0 && errno == EEXIST)
+        done = epoll_ctl(poller->fds[0], EPOLL_CTL_MOD, fd, &event);
+    if (done == 0)
+        return MTASK_OK;
+    if (errno == EPERM)
+        return MTASK_UNSUPPORTED;
+    return errno == ENOMEM ? MTASK_NOMEM : MTASK_SYSTEM;
+}
+
+MTASK__INLINE void mtask__os_poller_want(mtask__poller *poller, int fd, unsigned events) {
+    (void)poller, (void)fd, (void)events; /* it tells of all */
+}
+
+static unsigned mtask__os_poller_events(uint32_t events) {
+    unsigned told = (events & (EPOLLIN | EPOLLRDHUP | EPOLLPRI)) != 0 ? MTASK__POLL_READ : 0;
+    if ((events & EPOLLOUT) != 0)
+        told |= MTASK__POLL_WRITE;
+    if ((events & (EPOLLERR | EPOLLHUP)) != 0) /* they may come alone */
+        told |= MTASK__POLL_READ | MTASK__POLL_WRITE;
+    if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP | EPOLLPRI)) != 0)
+        told |= MTASK__POLL_ODD;
+    return told;
+}
+
 static mtask_status mtask__os_poller_wait(mtask__poller *poller, int64_t deadline) {
-    struct epoll_event events[4];
+    struct epoll_event events[MTASK__EPOLL_MOST];
     int saved = errno;
-    int count = mtask__os_epoll(poller->fds[0], events, 4, deadline);
+    int count = mtask__os_epoll(poller->fds[0], events, MTASK__EPOLL_MOST, deadline);
     if (count < 0 && errno != EINTR)
         return MTASK_SYSTEM;
-    for (int i = 0; i < count; i++)
-        mtask__os_drain(events[i].data.fd);
+    for (int i = 0; i < count; i++) {
+        int fd = (int)(uint32_t)events[i].data.u64;
+        uint32_t tag = (uint32_t)(events[i].data.u64 >> 32);
+        if (tag == 0)
+            mtask__os_drain(fd);
+        else
+            mtask__poller_tell(poller, fd, tag, mtask__os_poller_events(events[i].events));
+    }
     errno = saved;
     return MTASK_OK;
 }
