@@ -225,7 +225,8 @@ typedef struct mtask_listen_desc {
     bool ip6_only;   /* "*:80" and "[::]:80" mean IPv6 alone (default: both, where there are) */
 } mtask_listen_desc;
 
-/* Listens on "host:port" or "unix:/path"; port 0 is one that is free: see mtask_io_local. A Unix
+/* Listens on "host:port" or "unix:/path"; port 0 is one that is free: see mtask_io_local. Of a name's
+   several addresses the first of IPv4 is taken. A Unix
    socket's file of which nobody listens any more is replaced. *fd is closed by mtask_io_close.
    MTASK_OK, MTASK_SYSTEM (EADDRINUSE ...), those of mtask_resolve, which may wait. After an error *fd
    is -1. */
@@ -264,18 +265,22 @@ MTASK_API mtask_status mtask_io_sendto(int fd, const void *data, size_t size,
 
 /* A descriptor with buffers. One task or thread at a time reads; any number write: each write stays
    in one piece. What is written is sent when the buffer is full, when its reader has to wait for
-   input, by mtask_stream_drain and _close; and in a loop, also when the loop has nothing else to do.
-   While it waits for input with nothing in its buffers, it has none. */
+   input, by mtask_stream_drain and _close; and if tasks use it, also when their loop has run all that
+   could run. Tasks that use a stream are of one loop, and it is closed and destroyed on that loop's
+   thread; other threads may write to it meanwhile, and each of their writes is sent at once. While a stream waits for input
+   with nothing in its buffers, it has none. */
 typedef struct mtask_stream mtask_stream;
 
 /* How to make one. Zero, or NULL, means the default. */
 typedef struct mtask_stream_desc {
     size_t buffer; /* bytes (default: MTASK_STREAM_BUFFER) */
-    size_t limit;  /* bytes (default: MTASK_STREAM_LIMIT) */
+    size_t
+        limit; /* most bytes of a line, without its end, or of another piece that is waited for as a
+                      whole, without its mark (default: MTASK_STREAM_LIMIT) */
 } mtask_stream_desc;
 
 /* Makes a stream of a descriptor, which becomes its own, and mtask's (mtask_io_adopt). MTASK_OK,
-   MTASK_NOMEM, MTASK_SYSTEM: then the descriptor is still the caller's. */
+   MTASK_NOMEM, MTASK_SYSTEM: then the descriptor is still the caller's to close, by mtask_io_close. */
 MTASK_API mtask_status mtask_stream_open(mtask_stream **stream, int fd,
                                          const mtask_stream_desc *desc);
 
@@ -303,7 +308,7 @@ MTASK_API mtask_status mtask_stream_read(mtask_stream *stream, void *buffer, siz
                                          size_t *count, int64_t timeout);
 
 /* Reads `size` bytes, all of them; `count` (NULL allowed) receives how many it got, also if it ends
-   early. MTASK_OK; MTASK_CLOSED: the input ends before. Those of mtask_io_read. */
+   early: they are taken out, and one goes on behind them. MTASK_OK; MTASK_CLOSED: the input ends before. Those of mtask_io_read. */
 MTASK_API mtask_status mtask_stream_read_exactly(mtask_stream *stream, void *buffer, size_t size,
                                                  size_t *count, int64_t timeout);
 
@@ -364,7 +369,7 @@ MTASK_API mtask_status mtask_stream_shutdown(mtask_stream *stream, int64_t timeo
 MTASK_API mtask_status mtask_stream_close(mtask_stream *stream, int64_t timeout);
 
 /* Closes the descriptor at once: what is in the buffers is lost, and the other end of a TCP connection
-   is told by a reset. Does not wait. */
+   is told by a reset. What its reader has read and not taken can still be had. Does not wait. */
 MTASK_API void mtask_stream_abort(mtask_stream *stream);
 
 /* Closes the descriptor, if it is not, without sending what is in the buffer, and frees the stream,

@@ -329,6 +329,127 @@ check_56_stuck_loop() {
         awk '$1 > 60 { print "waits for " $1 " seconds"; exit 1 } END { if (NR != 3) exit 1 }'
 }
 
+check_57_joinall() {
+    awk '/^cost time/ && $3 < 2 { print; exit 1 }' "$2"
+}
+
+# The lines of each host are mixed with those of the others.
+check_58_wget() {
+    awk '/header >/ { if (!($1 in first)) first[$1] = NR; last[$1] = NR }
+         END { for (a in first) for (b in first) if (last[a] < first[b]) exit 1 }' "$2"
+}
+
+# start_server FILE COMMAND...: starts it, and waits until FILE, its Unix socket, is there.
+start_server() {
+    local file=$1 _
+    shift
+    "$@" >"$tmp/server.out" 2>"$tmp/server.err" &
+    server=$!
+    for _ in $(seq 200); do
+        [ ! -S "$file" ] || return 0
+        sleep 0.05
+    done
+    kill "$server"
+    return 1
+}
+
+# Ends it as Ctrl-C or its system would; it has nothing to say about that.
+stop_server() {
+    kill "$1" "$server" && wait "$server" && [ ! -s "$tmp/server.err" ]
+}
+
+# A thousand requests take much less than one after the other (500 seconds). curl asks, too, twice over
+# one connection.
+check_59_web() {
+    awk '/at once/ { if ($(NF - 1) < 0.5) exit 1 }' "$2" || return 1
+    MTASK_EXAMPLE_SCALE=0.1 build/59_web -n 1000 >"$tmp/out" || return 1
+    awk '/1000 right/ { ok = $(NF - 1) >= 0.5 && $(NF - 1) < 250 } END { if (!ok) { print; exit 1 } }' \
+        "$tmp/out" || return 1
+    start_server "$tmp/web" build/59_web "unix:$tmp/web" || return 1
+    curl -sS --no-progress-meter --unix-socket "$tmp/web" http://here/ http://here/hello/Bob \
+        http://here/none -w '%{http_code} %{num_connects}\n' >"$tmp/out" 2>&1
+    stop_server -TERM || return 1
+    printf '%s\n' '<h1>Index</h1>200 1' '<h1>hello, Bob!</h1>200 0' 'Not Found404 0' |
+        diff - "$tmp/out"
+}
+
+# As long as its rounds of requests take.
+check_61_site() {
+    awk '/seconds$/ { if ($(NF - 1) < ($0 ~ /more than 1 request/ ? 2 : 1)) { print; exit 1 } }' "$2"
+}
+
+# One who does not read keeps nobody waiting, and misses something.
+check_62_chat() {
+    start_server "$tmp/chat" build/62_chat "unix:$tmp/chat" || return 1
+    timeout 60 python3 - "$tmp/chat" <<'END' || return 1
+import socket, sys
+def come(name):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(sys.argv[1])
+    lines = s.makefile()
+    s.sendall(f"{name}\njoin all\n".encode())
+    assert lines.readline() == "joined all\n"
+    return s, lines
+sleepy, _ = come("sleepy")
+busy, lines = come("busy")
+for i in range(4000):
+    busy.sendall(b"say all %s %d\n" % (b"x" * 250, i))
+    assert lines.readline().endswith(f" {i}\n"), i
+busy.sendall(b"shout\n")
+assert lines.readline() == "what?\n"
+END
+    stop_server -INT && grep -Eq '^server: 4000 messages, .* missed [1-9]' "$tmp/server.out"
+}
+
+# A shell sends the signals, too.
+check_63_signals() {
+    local pid n=0 signal _
+    build/63_signals wait >"$tmp/out" 2>&1 &
+    pid=$!
+    for signal in '' USR1 HUP USR1 INT; do
+        [ -z "$signal" ] || kill "-$signal" "$pid" || return 1
+        n=$((n + 1))
+        for _ in $(seq 200); do
+            [ "$(wc -l <"$tmp/out")" -lt "$n" ] || break
+            sleep 0.05
+        done
+    done
+    wait "$pid" && [ "$(wc -l <"$tmp/out")" -eq 6 ] && grep -q '^SIGINT: enough$' "$tmp/out"
+}
+
+check_64_children() {
+    awk '/^in all/ && $3 < 1 { print; exit 1 }' "$2"
+}
+
+check_65_offload() {
+    times_at_least "$1" "$2"
+}
+
+# curl knows the certificate, or refuses (60).
+check_67_tls() {
+    local curl=(curl -sS --no-progress-meter --unix-socket "$tmp/tls")
+    start_server "$tmp/tls" build/67_tls "unix:$tmp/tls" "$tmp/certificate" || return 1
+    "${curl[@]}" --cacert "$tmp/certificate" https://localhost/a https://localhost/b >"$tmp/out" 2>&1
+    "${curl[@]}" https://localhost/c >"$tmp/refused" 2>&1
+    [ $? -eq 60 ] || return 1
+    stop_server -TERM || return 1
+    printf 'you asked for %s\n' /a /b | diff - "$tmp/out"
+}
+
+# From a pipe, a file, a terminal and from nothing; whoever shares the input finds it as it was.
+check_68_reminders() {
+    local shared='import fcntl, os; print(fcntl.fcntl(0, fcntl.F_GETFL) & os.O_NONBLOCK)'
+    build/68_reminders </dev/null >"$tmp/out" && [ ! -s "$tmp/out" ] || return 1
+    printf '30 a\n10 b' >"$tmp/in"
+    MTASK_EXAMPLE_SCALE=0.01 build/68_reminders <"$tmp/in" >"$tmp/out" || return 1
+    printf '%s\n' 'in 30 s: a' 'in 10 s: b' '10.0: b' '30.0: a' >"$tmp/want"
+    diff <(any_time "$tmp/want") <(any_time "$tmp/out") || return 1
+    { printf '0 a\n'; sleep 0.1; printf '0 b\n'; } |
+        { build/68_reminders && python3 -c "$shared"; } >"$tmp/out" || return 1
+    [ "$(grep -c ': [ab]$' "$tmp/out")" -eq 4 ] && [ "$(tail -n 1 "$tmp/out")" = 0 ] || return 1
+    on_terminal 0.01 'build/68_reminders; echo end=$?' 'end=0'
+}
+
 # ---- running ----
 
 # Runs output $3 of example $1 (exit code $2) at time scale $4; prints what is wrong.

@@ -8,7 +8,8 @@
 # A module's benchmark is bench_MODULE.c. Its peers in other languages are peer_MODULE_NAME.EXT
 # beside it: built here as build/bench/peer_MODULE_NAME, a program that prints one number. The class
 # in a .java file is named as the file is. `// flags: ...` as the first line of one in C or C++ is
-# added to the compiler's. MODULE_*.h is what the benchmark and its peers share.
+# added to the compiler's. MODULE_*.h is what the benchmark and its peers share. `// examples: NAME`
+# as a line of the benchmark: it runs examples/NAME.c, built here as build/bench/NAME.
 set -eu
 cd "$(dirname "$0")/../.."
 OUT=build/bench
@@ -54,10 +55,26 @@ build_peers() {
     done
 }
 
+# build_examples MODULE: each by the command in its first line.
+build_examples() {
+    local name program command
+    for name in $(sed -n 's,^// examples: ,,p' "tests/bench/bench_$1.c"); do
+        program=$OUT/$name
+        # shellcheck disable=SC2046 # a list of words
+        is_newer "$program" "examples/$name.c" $(ls mtask*.h) && continue
+        rm -f "$program"
+        command=$(sed -n '1s,^// ,,p' "examples/$name.c")
+        command=${command/ cc / $CC ${CFLAGS:-} }
+        sh -c "${command/-o build\/$name/-o $program}" ||
+            echo "missing: examples/$name.c could not be built"
+    done
+}
+
 # run_module MODULE: its lines, with the columns for the chart, end up in build/bench/MODULE.tsv.
 run_module() {
     local program=$OUT/bench_$1
     build_peers "$1"
+    build_examples "$1"
     # -fno-plt or the like would favour one side: the flags are what a user types.
     $CC -std=c11 -O2 ${CFLAGS:-} -pthread -I. "tests/bench/bench_$1.c" -o "$program" -lm
     MTASK_BENCH_TSV=$OUT/$1.new "$program"
