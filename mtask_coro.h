@@ -1642,9 +1642,9 @@ MTASK_API __attribute__((noinline)) size_t mtask_coro_stack_left(void) {
 /* How a loop sleeps: until a time, until somebody wakes it, or until a descriptor is ready. */
 typedef struct mtask__poller {
     int fds[3];            /* see the platforms; -1: none */
-    struct pollfd *polled; /* where poll is used: [0] wakes it, the others watch [number + 1] */
-    uint32_t *tags;        /* of these */
-    size_t count;          /* of these, with the first */
+    struct pollfd *polled; /* where poll is used: one for each number up to the highest */
+    uint32_t *tags;        /* of these; 0: the poller's own */
+    size_t count;          /* of these */
     size_t capacity;
 } mtask__poller;
 
@@ -1665,8 +1665,8 @@ enum {
 
 /* Has the poller tell, with `tag` (not 0), when `fd` becomes ready, and now if it is: of each new
    readiness once (epoll's edges), or, as long as it lasts, of those that are wanted (poll).
-   `known`: it may be watched already. MTASK_OK; MTASK_UNSUPPORTED: it is always ready; MTASK_NOMEM,
-   MTASK_SYSTEM. */
+   `known`: only if it is watched already: else MTASK_NOT_FOUND. MTASK_OK; MTASK_UNSUPPORTED: it is
+   always ready; MTASK_NOMEM, MTASK_SYSTEM. */
 MTASK__INLINE mtask_status mtask__os_poller_watch(mtask__poller *poller, int fd, uint32_t tag,
                                                   bool known);
 
@@ -4375,15 +4375,24 @@ MTASK__INLINE bool mtask__os_pipe(int ends[2]) {
     return true;
 }
 
-/* Room for descriptors up to `fd`. */
+/* Entries up to that of `fd`. */
+static mtask_status mtask__os_poller_extend(mtask__poller *poller, int fd) {
+    for (; poller->count < (size_t)fd + 1; poller->count++) {
+        poller->polled[poller->count].fd = -1;
+        poller->tags[poller->count] = 0;
+    }
+    return MTASK_OK;
+}
+
+/* The same, and room for them. */
 static mtask_status mtask__os_poller_grow(mtask__poller *poller, int fd) {
     size_t capacity = poller->capacity < 32 ? 32 : poller->capacity;
     void *polled;
     void *tags;
-    while (capacity < (size_t)fd + 2)
+    while (capacity < (size_t)fd + 1)
         capacity *= 2;
     if (capacity == poller->capacity)
-        return MTASK_OK;
+        return mtask__os_poller_extend(poller, fd);
     polled = MTASK_REALLOC(poller->polled, capacity * sizeof *poller->polled);
     if (polled == NULL)
         return MTASK_NOMEM;
@@ -4393,7 +4402,7 @@ static mtask_status mtask__os_poller_grow(mtask__poller *poller, int fd) {
         return MTASK_NOMEM;
     poller->tags = (uint32_t *)tags;
     poller->capacity = capacity;
-    return MTASK_OK;
+    return mtask__os_poller_extend(poller, fd);
 }
 
 static void mtask__os_poller_close(mtask__poller *poller) {
@@ -4411,16 +4420,15 @@ static mtask_status mtask__os_poller_open(mtask__poller *poller) {
     mtask_status status;
     memset(poller, 0, sizeof *poller);
     poller->fds[0] = poller->fds[1] = poller->fds[2] = -1;
-    status = mtask__os_poller_grow(poller, -1);
-    if (status == MTASK_OK && !mtask__os_pipe(poller->fds))
-        status = MTASK_SYSTEM;
+    status = mtask__os_pipe(poller->fds) ? MTASK_OK : MTASK_SYSTEM;
+    if (status == MTASK_OK)
+        status = mtask__os_poller_grow(poller, poller->fds[0]);
     if (status != MTASK_OK) {
         mtask__os_poller_close(poller);
         return status;
     }
-    poller->polled[0].fd = poller->fds[0];
-    poller->polled[0].events = POLLIN;
-    poller->count = 1;
+    poller->polled[poller->fds[0]].fd = poller->fds[0];
+    poller->polled[poller->fds[0]].events = POLLIN;
     return MTASK_OK;
 }
 
@@ -4449,24 +4457,21 @@ MTASK__INLINE mtask_status mtask__os_poller_watch(mtask__poller *poller, int fd,
         return MTASK_SYSTEM;
     }
     status = mtask__os_poller_grow(poller, fd);
-    if (status != MTASK_OK)
-        return status;
-    for (; poller->count < (size_t)fd + 2; poller->count++)
-        poller->polled[poller->count].fd = -1;
-    poller->tags[fd + 1] = tag;
-    return MTASK_OK;
+    if (status == MTASK_OK)
+        poller->tags[fd] = tag;
+    return status;
 }
 
 MTASK__INLINE void mtask__os_poller_want(mtask__poller *poller, int fd, unsigned events) {
-    struct pollfd *polled = &poller->polled[fd + 1];
+    struct pollfd *polled = &poller->polled[fd];
     polled->fd = events != 0 ? fd : -1; /* poll passes over what is negative */
-    polled->events = (short)(((events & MTASK__POLL_READ) != 0 ? POLLIN | POLLPRI : 0) |
+    polled->events = (short)(((events & MTASK__POLL_READ) != 0 ? POLLIN : 0) |
                              ((events & MTASK__POLL_WRITE) != 0 ? POLLOUT : 0));
     polled->revents = 0;
 }
 
 static unsigned mtask__os_poller_events(short events) {
-    unsigned told = (events & (POLLIN | POLLPRI)) != 0 ? MTASK__POLL_READ : 0;
+    unsigned told = (events & POLLIN) != 0 ? MTASK__POLL_READ : 0;
     if ((events & POLLOUT) != 0)
         told |= MTASK__POLL_WRITE;
     if ((events & (POLLERR | POLLHUP | POLLNVAL)) != 0)
@@ -4481,12 +4486,16 @@ static mtask_status mtask__os_poller_wait(mtask__poller *poller, int64_t deadlin
                       deadline == MTASK_FOREVER ? NULL : &span, NULL);
     if (count < 0 && errno != EINTR)
         return MTASK_SYSTEM;
-    if (count > 0 && poller->polled[0].revents != 0)
-        mtask__os_drain(poller->fds[0]);
-    for (size_t i = 1; count > 0 && i < poller->count; i++)
-        if (poller->polled[i].fd >= 0 && poller->polled[i].revents != 0)
-            mtask__poller_tell(poller, poller->polled[i].fd, poller->tags[i],
-                               mtask__os_poller_events(poller->polled[i].revents));
+    for (size_t i = 0; count > 0 && i < poller->count; i++) {
+        const struct pollfd *polled = &poller->polled[i];
+        if (polled->fd < 0 || polled->revents == 0)
+            continue;
+        if (poller->tags[i] == 0)
+            mtask__os_drain(poller->fds[0]);
+        else
+            mtask__poller_tell(poller, polled->fd, poller->tags[i],
+                               mtask__os_poller_events(polled->revents));
+    }
     errno = saved;
     return MTASK_OK;
 }
@@ -4594,19 +4603,17 @@ static int mtask__os_epoll(int fd, struct epoll_event *events, int n, int64_t de
 MTASK__INLINE mtask_status mtask__os_poller_watch(mtask__poller *poller, int fd, uint32_t tag,
                                                   bool known) {
     struct epoll_event event;
-    int done = -1;
+    int done;
     memset(&event, 0, sizeof event);
     event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
     event.data.u64 = (uint32_t)fd | (uint64_t)tag << 32;
-    errno = ENOENT;
-    if (known)
-        done = epoll_ctl(poller->fds[0], EPOLL_CTL_MOD, fd, &event);
-    if (done != 0 && errno == ENOENT)
-        done = epoll_ctl(poller->fds[0], EPOLL_CTL_ADD, fd, &event);
-    if (done != 0 && errno == EEXIST)
+    done = epoll_ctl(poller->fds[0], known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event);
+    if (done != 0 && !known && errno == EEXIST) /* the same file came back under its old number */
         done = epoll_ctl(poller->fds[0], EPOLL_CTL_MOD, fd, &event);
     if (done == 0)
         return MTASK_OK;
+    if (known && errno == ENOENT)
+        return MTASK_NOT_FOUND;
     if (errno == EPERM)
         return MTASK_UNSUPPORTED;
     return errno == ENOMEM ? MTASK_NOMEM : MTASK_SYSTEM;
@@ -4617,7 +4624,7 @@ MTASK__INLINE void mtask__os_poller_want(mtask__poller *poller, int fd, unsigned
 }
 
 static unsigned mtask__os_poller_events(uint32_t events) {
-    unsigned told = (events & (EPOLLIN | EPOLLRDHUP | EPOLLPRI)) != 0 ? MTASK__POLL_READ : 0;
+    unsigned told = (events & (EPOLLIN | EPOLLRDHUP)) != 0 ? MTASK__POLL_READ : 0;
     if ((events & EPOLLOUT) != 0)
         told |= MTASK__POLL_WRITE;
     if ((events & (EPOLLERR | EPOLLHUP)) != 0) /* they may come alone */

@@ -28,12 +28,28 @@
                      break;
          } // what is left is sent, and the connection closed
 
+         static void *visit(void *address) { // a client
+             mtask_stream *stream;
+             char *line;
+             if (mtask_stream_connect(&stream, (char *)address, NULL, MTASK_SEC(5)) != MTASK_OK)
+                 return NULL;
+             if (mtask_stream_printf(stream, MTASK_SEC(5), "world\n") == MTASK_OK &&
+                 mtask_stream_read_line(stream, &line, NULL, MTASK_SEC(5)) == MTASK_OK)
+                 puts(line);
+             mtask_stream_destroy(stream);
+             return NULL;
+         }
+
          int main(void) {
-             mtask_serve_desc desc = {.signals = true}; // ends by SIGINT or SIGTERM
-             mtask_status status = mtask_serve("localhost:7000", greet, &desc);
-             if (status != MTASK_OK)
-                 perror(mtask_strerror(status));
-             return status != MTASK_OK;
+             mtask_server *server;
+             mtask_address address;
+             char text[MTASK_ADDRESS_TEXT];
+             if (mtask_server_start(&server, "localhost:0", greet, NULL) != MTASK_OK)
+                 return 1;
+             (void)mtask_server_address(server, &address);
+             (void)visit(mtask_address_text(&address, text, sizeof text)); // as a thread
+             (void)mtask_loop_run(visit, text, NULL);                      // as a task
+             return mtask_server_destroy(server) != MTASK_OK;
          }
 
    WHAT HOLDS FOR ALL CALLS
@@ -341,7 +357,7 @@ MTASK_API mtask_status mtask_stream_idle(mtask_stream *stream, int64_t timeout);
 MTASK_API mtask_status mtask_stream_write(mtask_stream *stream, const void *data, size_t size,
                                           int64_t timeout);
 
-/* The same, of several pieces that stay together. */
+/* The same, of several pieces, at most 1024, that stay together. */
 MTASK_API mtask_status mtask_stream_writev(mtask_stream *stream, const struct iovec *parts, int n,
                                            int64_t timeout);
 
@@ -616,6 +632,7 @@ typedef struct mtask__record {
     mtask_word generation; /* for which the rest holds */
     unsigned char ready; /* MTASK__POLL_*: has come, and was not used up; known of STREAMs alone */
     bool watched;        /* the poller tells of it */
+    uint16_t serial;     /* how often the poller was told of it anew */
 } mtask__record;
 
 /* Memory for a stream's buffer that waits for the next one. */
@@ -864,6 +881,12 @@ static void mtask__io_want(mtask__io *io, int fd) {
         mtask__os_poller_want(&io->loop->poller, fd, events);
 }
 
+/* By what the poller's events are known: the generation, how often it was told of the number in that,
+   and a bit more, since 0 means something else. */
+static uint32_t mtask__record_tag(const mtask__record *record) {
+    return record->generation | (uint32_t)(record->serial % 2048) << 20 | (uint32_t)1 << 31;
+}
+
 static void mtask__stream_push(mtask_stream *stream);
 
 /* The loop's poller says that a descriptor is ready. One of an older generation, which the system
@@ -871,7 +894,7 @@ static void mtask__stream_push(mtask_stream *stream);
 static void mtask__io_tell(mtask_loop *loop, int fd, uint32_t tag, unsigned events) {
     mtask__io *io = (mtask__io *)(void *)loop->io; /* base comes first */
     mtask__record *record = &io->records[fd];
-    if ((size_t)fd >= io->capacity || (record->generation ^ tag) << MTASK__FD_GENERATION != 0)
+    if ((size_t)fd >= io->capacity || mtask__record_tag(record) != tag)
         return;
     record->ready = (unsigned char)(record->ready | events);
     for (mtask__io_node *node = record->first; node != NULL; node = node->next) {
@@ -883,10 +906,18 @@ static void mtask__io_tell(mtask_loop *loop, int fd, uint32_t tag, unsigned even
         mtask__stream_push(record->sender);
 }
 
-/* By what the poller's events are known: the generation, and a bit more, since 0 means something
-   else. */
-static uint32_t mtask__io_tag(mtask_word word) {
-    return mtask__fd_generation(word) | (uint32_t)1 << 31;
+/* Has the poller tell of what has the number now. */
+static mtask_status mtask__record_watch(mtask__record *record, mtask__poller *poller, int fd) {
+    mtask_status status = MTASK_NOT_FOUND;
+    if (record->watched)
+        status = mtask__os_poller_watch(poller, fd, mtask__record_tag(record), true);
+    if (status == MTASK_NOT_FOUND) { /* what is known of the number is of another file */
+        record->serial++;
+        status = mtask__os_poller_watch(poller, fd, mtask__record_tag(record), false);
+    }
+    record->watched = status == MTASK_OK;
+    record->ready = MTASK__POLL_READ | MTASK__POLL_WRITE; /* for all that is known */
+    return status;
 }
 
 /* Has the loop told of a descriptor. Of its own it is, from the first time on; others may have been
@@ -896,7 +927,6 @@ static mtask_status mtask__io_watch(mtask__io *io, int fd, mtask_word began) {
     mtask_word *place = mtask__fd_word(fd, true);
     mtask_word word;
     mtask__record *record;
-    mtask_status status;
     if (place == NULL)
         return mtask__fd_refused();
     word = mtask__fd_claim(place, io->number);
@@ -907,10 +937,7 @@ static mtask_status mtask__io_watch(mtask__io *io, int fd, mtask_word began) {
         return MTASK_NOMEM;
     if (record->watched && (word & MTASK__FD_OWN) != 0)
         return MTASK_OK;
-    status = mtask__os_poller_watch(&io->loop->poller, fd, mtask__io_tag(word), record->watched);
-    record->watched = status == MTASK_OK;
-    record->ready = MTASK__POLL_READ | MTASK__POLL_WRITE; /* for all that is known */
-    return status;
+    return mtask__record_watch(record, &io->loop->poller, fd);
 }
 
 /* Sees which descriptors others have closed. */
@@ -1165,7 +1192,7 @@ static bool mtask__sleeper_has(const mtask__sleeper *sleeper, int fd) {
 static void mtask__io_ask(struct pollfd *polled, const mtask_io_case *cases, size_t count) {
     for (size_t i = 0; i < count; i++) {
         polled[i].fd = cases[i].fd;
-        polled[i].events = (short)(((cases[i].events & MTASK_IO_READ) != 0 ? POLLIN | POLLPRI : 0) |
+        polled[i].events = (short)(((cases[i].events & MTASK_IO_READ) != 0 ? POLLIN : 0) |
                                    ((cases[i].events & MTASK_IO_WRITE) != 0 ? POLLOUT : 0));
         polled[i].revents = 0;
     }
@@ -1177,7 +1204,7 @@ static mtask_status mtask__io_answer(const struct pollfd *polled, mtask_io_case 
     mtask_status status = MTASK_EMPTY;
     for (size_t i = 0; i < count; i++) {
         short events = polled[i].revents;
-        unsigned ready = (events & (POLLIN | POLLPRI)) != 0 ? MTASK_IO_READ : 0;
+        unsigned ready = (events & POLLIN) != 0 ? MTASK_IO_READ : 0;
         if ((events & POLLOUT) != 0)
             ready |= MTASK_IO_WRITE;
         if ((events & (POLLERR | POLLHUP)) != 0)
@@ -1445,23 +1472,29 @@ static void mtask__pipe_guard_end(const mtask__pipe_guard *guard, bool failed) {
 # define MTASK__IO_MOST  1024 /* cases, or pieces */
 # define MTASK__IO_PARTS 16   /* pieces of one system call */
 
-static mtask_status mtask__io_check(const mtask_io_case *cases, size_t count, mtask_word *began) {
-    bool any = false;
+/* MTASK_OK; MTASK_EMPTY: there is none; MTASK_INVALID. */
+static mtask_status mtask__io_check(mtask_io_case *cases, size_t count, mtask_word *began) {
+    mtask_status status = MTASK_EMPTY;
     for (size_t i = 0; i < count; i++) {
-        if (cases[i].fd < 0)
+        cases[i].ready = 0;
+        if (cases[i].fd < 0 || status == MTASK_INVALID)
             continue;
+        status = MTASK_OK;
         if (cases[i].events == 0 || (cases[i].events & ~(MTASK_IO_READ | MTASK_IO_WRITE)) != 0)
-            return MTASK_INVALID;
+            status = MTASK_INVALID;
         began[i] = mtask__fd_look(cases[i].fd);
-        any = true;
     }
-    return any ? MTASK_OK : MTASK_INVALID;
+    return status;
 }
 
 static mtask_status mtask__io_select(mtask_io_case *cases, size_t count, int64_t timeout,
                                      mtask_word *began, struct pollfd *polled) {
     int64_t deadline;
     mtask_status status = mtask__io_check(cases, count, began);
+    if (status == MTASK_EMPTY) {
+        status = mtask_sleep(timeout);
+        return status == MTASK_OK ? MTASK_TIMEOUT : status;
+    }
     if (status == MTASK_OK)
         status = mtask__deadline(timeout, &deadline);
     if (status != MTASK_OK)
@@ -1478,7 +1511,7 @@ MTASK_API mtask_status mtask_io_select(mtask_io_case *cases, size_t count, int64
     struct pollfd polled[MTASK__IO_FEW];
     char *memory;
     mtask_status status;
-    if (count == 0 || count > MTASK__IO_MOST || timeout < 0)
+    if (count > MTASK__IO_MOST || timeout < 0)
         return MTASK_INVALID;
     if (count <= MTASK__IO_FEW)
         return mtask__io_select(cases, count, timeout, began, polled);
@@ -2153,8 +2186,8 @@ MTASK_API mtask_status mtask_io_peer(int fd, mtask_address *address) {
 
 /* ---- >>tcp ---- */
 
-static void mtask__socket_set(int fd, int level, int option, int value) {
-    (void)setsockopt(fd, level, option, &value, sizeof value); /* it works without, too */
+static bool mtask__socket_set(int fd, int level, int option, int value) {
+    return setsockopt(fd, level, option, &value, sizeof value) == 0;
 }
 
 static bool mtask__address_is_ip(const mtask_address *address) {
@@ -2179,7 +2212,8 @@ static mtask_status mtask__socket_open(int *fd, const mtask_address *address, in
     if (!mtask__address_is_ip(address))
         bits = 0;
     else if (type == SOCK_STREAM)
-        mtask__socket_set(*fd, IPPROTO_TCP, TCP_NODELAY, 1); /* what is accepted inherits it */
+        (void)mtask__socket_set(*fd, IPPROTO_TCP, TCP_NODELAY,
+                                1); /* what is accepted inherits it */
     return mtask__fd_keep(fd, MTASK__FD_SOCKET | bits);
 }
 
@@ -2392,20 +2426,27 @@ static bool mtask__listen_is_stale(const mtask_address *address) {
     return stale && unlink(address->as.path.sun_path) == 0;
 }
 
+static bool mtask__listen_set(int fd, const mtask_address *address, const mtask_listen_desc *desc) {
+    bool done = true;
+    if (!mtask__address_is_ip(address))
+        return true;
+    done = mtask__socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (address->as.any.sa_family == AF_INET6)
+        done = mtask__socket_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, desc->ip6_only) && done;
+# ifdef SO_REUSEPORT
+    if (desc->share_port)
+        done = mtask__socket_set(fd, SOL_SOCKET, SO_REUSEPORT, 1) && done;
+# endif
+    return done;
+}
+
 static mtask_status mtask__listen_at(int *fd, const mtask_address *address,
                                      const mtask_listen_desc *desc) {
     mtask_status status = mtask__socket_open(fd, address, SOCK_STREAM, MTASK__FD_INET);
     if (status != MTASK_OK)
         return status;
-    if (mtask__address_is_ip(address))
-        mtask__socket_set(*fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (address->as.any.sa_family == AF_INET6)
-        mtask__socket_set(*fd, IPPROTO_IPV6, IPV6_V6ONLY, desc->ip6_only);
-# ifdef SO_REUSEPORT
-    if (desc->share_port && mtask__address_is_ip(address))
-        mtask__socket_set(*fd, SOL_SOCKET, SO_REUSEPORT, 1);
-# endif
-    if ((bind(*fd, &address->as.any, address->size) == 0 ||
+    if (mtask__listen_set(*fd, address, desc) &&
+        (bind(*fd, &address->as.any, address->size) == 0 ||
          (errno == EADDRINUSE && mtask__listen_is_stale(address) &&
           bind(*fd, &address->as.any, address->size) == 0)) &&
         listen(*fd, desc->backlog > 0 ? desc->backlog : SOMAXCONN) == 0)
@@ -3325,9 +3366,19 @@ static size_t mtask__stream_find(const mtask_stream *stream, const void *mark, s
     return found != NULL ? (size_t)(found - begin) : SIZE_MAX;
 }
 
-/* Reads until the mark is in the buffer; *at: how many bytes stand before it, `most` at most. */
+/* Whether what is in the buffer, without a mark, is too much already: `limit` bytes may stand before
+   the mark, and before the end of a line one more, if that is a '\r'. */
+static bool mtask__stream_is_over(const mtask_stream *stream, size_t length, bool line) {
+    size_t has = mtask__stream_has(stream);
+    if (!line)
+        return has >= stream->limit + length;
+    return has > stream->limit + 1 ||
+           (has > stream->limit && stream->in[stream->begin + stream->limit] != '\r');
+}
+
+/* Reads until the mark is in the buffer; *at: how many bytes stand before it. */
 static mtask_status mtask__stream_seek(mtask_stream *stream, const void *mark, size_t length,
-                                       size_t most, size_t *at, int64_t timeout) {
+                                       bool line, size_t *at, int64_t timeout) {
     mtask__op op;
     size_t seen = 0;
     mtask_status status = mtask__stream_has(stream) > 0 && timeout >= 0
@@ -3339,8 +3390,8 @@ static mtask_status mtask__stream_seek(mtask_stream *stream, const void *mark, s
         *at = mtask__stream_has(stream) > 0 ? mtask__stream_find(stream, mark, length, &seen)
                                             : SIZE_MAX;
         if (*at != SIZE_MAX)
-            return *at <= most ? MTASK_OK : MTASK_OVERFLOW;
-        if (seen >= most + length)
+            return *at <= stream->limit + line ? MTASK_OK : MTASK_OVERFLOW;
+        if (mtask__stream_is_over(stream, length, line))
             return MTASK_OVERFLOW;
         if (!begun)
             status = mtask__stream_begin_read(stream, &op, timeout);
@@ -3355,10 +3406,9 @@ MTASK_API mtask_status mtask_stream_read_until(mtask_stream *stream, const void 
                                                size_t length, const char **data, size_t *size,
                                                int64_t timeout) {
     size_t at;
-    mtask_status status =
-        length == 0 || length > stream->limit
-            ? MTASK_INVALID
-            : mtask__stream_seek(stream, mark, length, stream->limit, &at, timeout);
+    mtask_status status = length == 0 || length > SIZE_MAX / 4
+                              ? MTASK_INVALID
+                              : mtask__stream_seek(stream, mark, length, false, &at, timeout);
     mtask__stream_show(stream, data, size);
     if (status == MTASK_OK) {
         *size = at + length;
@@ -3372,7 +3422,7 @@ MTASK_API mtask_status mtask_stream_read_line(mtask_stream *stream, char **line,
     size_t at;
     size_t length;
     char *begin;
-    mtask_status status = mtask__stream_seek(stream, "\n", 1, stream->limit + 1, &at, timeout);
+    mtask_status status = mtask__stream_seek(stream, "\n", 1, true, &at, timeout);
     *line = NULL;
     if (size != NULL)
         *size = 0;
