@@ -864,9 +864,8 @@ static mtask__record *mtask__io_record(mtask__io *io, int fd, mtask_word word) {
 
 /* The record, if the loop watches the descriptor whose word is this. */
 static mtask__record *mtask__io_watched(const mtask__io *io, int fd, mtask_word word) {
-    mtask__record *record = &io->records[fd];
-    if ((size_t)fd >= io->capacity || !record->watched ||
-        record->generation != mtask__fd_generation(word))
+    mtask__record *record = (size_t)fd < io->capacity ? &io->records[fd] : NULL;
+    if (record == NULL || !record->watched || record->generation != mtask__fd_generation(word))
         return NULL;
     return record;
 }
@@ -893,8 +892,8 @@ static void mtask__stream_push(mtask_stream *stream);
    still had to tell of, is passed over. */
 static void mtask__io_tell(mtask_loop *loop, int fd, uint32_t tag, unsigned events) {
     mtask__io *io = (mtask__io *)(void *)loop->io; /* base comes first */
-    mtask__record *record = &io->records[fd];
-    if ((size_t)fd >= io->capacity || mtask__record_tag(record) != tag)
+    mtask__record *record = (size_t)fd < io->capacity ? &io->records[fd] : NULL;
+    if (record == NULL || mtask__record_tag(record) != tag)
         return;
     record->ready = (unsigned char)(record->ready | events);
     for (mtask__io_node *node = record->first; node != NULL; node = node->next) {
@@ -2643,7 +2642,8 @@ struct mtask__part;
 
 /* A stream. What is said to be of its input is its reader's; of its output, of who holds `writing`. */
 struct mtask_stream {
-    int fd; /* -1: closed */
+    int fd;      /* -1: closed; others may look while it is closed */
+    size_t held; /* bytes of output in the buffer; its reader looks while others write */
     size_t buffer;
     size_t limit;
     char *in; /* the input's buffer; NULL: none */
@@ -2669,6 +2669,10 @@ struct mtask_stream {
     struct mtask_stream *part_prev;
     bool idle; /* its reader waits between two requests */
 };
+
+static int mtask__stream_number(const mtask_stream *stream) {
+    return mtask__load(&stream->fd, RELAXED); /* pairs with mtask__stream_shut */
+}
 
 /* The loop of the calling task; NULL: a thread. */
 static mtask__io *mtask__io_here(void) {
@@ -2728,7 +2732,10 @@ static void mtask__stream_leave(mtask_stream *stream) {
     if (io == NULL)
         return;
     mtask__stream_unlist(stream);
-    record = stream->fd >= 0 && (size_t)stream->fd < io->capacity ? &io->records[stream->fd] : NULL;
+    record =
+        mtask__stream_number(stream) >= 0 && (size_t)mtask__stream_number(stream) < io->capacity
+            ? &io->records[mtask__stream_number(stream)]
+            : NULL;
     if (record != NULL && record->sender == stream)
         record->sender = NULL;
     if (stream->next != NULL)
@@ -2787,14 +2794,14 @@ MTASK_API mtask_status mtask_stream_connect(mtask_stream **stream, const char *a
 }
 
 MTASK_API int mtask_stream_fd(const mtask_stream *stream) {
-    return stream->fd;
+    return mtask__stream_number(stream);
 }
 
 /* Begins a call on it. */
 static mtask_status mtask__stream_begin(mtask_stream *stream, mtask__op *op, unsigned event,
                                         int64_t timeout) {
-    mtask_status status = mtask__op_begin(op, stream->fd, event, timeout);
-    if (status == MTASK_OK && stream->fd < 0) {
+    mtask_status status = mtask__op_begin(op, mtask__stream_number(stream), event, timeout);
+    if (status == MTASK_OK && mtask__stream_number(stream) < 0) {
         errno = EBADF;
         status = MTASK_BROKEN;
     }
@@ -2805,15 +2812,22 @@ static mtask_status mtask__stream_begin(mtask_stream *stream, mtask__op *op, uns
 
 /* ---- >>stream-out ---- */
 
+/* For who does not hold `writing` it is a hint. */
 static size_t mtask__stream_held(const mtask_stream *stream) {
-    return stream->out_end - stream->out_begin;
+    return mtask__load(&stream->held, RELAXED); /* pairs with mtask__stream_hold */
+}
+
+static void mtask__stream_hold(mtask_stream *stream, size_t begin, size_t end) {
+    stream->out_begin = begin;
+    stream->out_end = end;
+    mtask__store(&stream->held, end - begin, RELAXED); /* pairs with mtask__stream_held */
 }
 
 /* The output is broken, for good. */
 static mtask_status mtask__stream_fail(mtask_stream *stream, mtask_status status) {
     stream->broken = status == MTASK_SYSTEM ? MTASK_SYSTEM : MTASK_BROKEN;
     stream->broken_error = errno;
-    stream->out_begin = stream->out_end = 0;
+    mtask__stream_hold(stream, 0, 0);
     return status;
 }
 
@@ -2825,10 +2839,10 @@ static mtask_status mtask__stream_is_broken(const mtask_stream *stream) {
 
 /* So much of what it holds was sent. */
 static void mtask__stream_sent(mtask_stream *stream, mtask__io *io, size_t size) {
-    stream->out_begin += size;
-    if (stream->out_begin < stream->out_end)
+    mtask__stream_hold(stream, stream->out_begin + size, stream->out_end);
+    if (mtask__stream_held(stream) > 0)
         return;
-    stream->out_begin = stream->out_end = 0;
+    mtask__stream_hold(stream, 0, 0);
     mtask__buffer_give(io, stream->out, stream->buffer);
     stream->out = NULL;
 }
@@ -2856,19 +2870,21 @@ static void mtask__stream_push(mtask_stream *stream) {
     mtask__op op;
     mtask_status status;
     int saved = errno;
-    if (stream->fd < 0 || mtask_mutex_lock_for(&stream->writing, MTASK_NOWAIT) != MTASK_OK)
+    if (mtask__stream_number(stream) < 0 ||
+        mtask_mutex_lock_for(&stream->writing, MTASK_NOWAIT) != MTASK_OK)
         return; /* who writes sends all */
-    (void)mtask__op_begin(&op, stream->fd, MTASK_IO_WRITE, MTASK_NOWAIT);
+    (void)mtask__op_begin(&op, mtask__stream_number(stream), MTASK_IO_WRITE, MTASK_NOWAIT);
     op.io = io;
     status = mtask__stream_try_send(stream, &op);
     if (status == MTASK_EMPTY)
-        status = mtask__io_watch(io, stream->fd, op.word);
-    if ((size_t)stream->fd < io->capacity && io->records[stream->fd].watched) {
-        mtask__record *record = &io->records[stream->fd];
+        status = mtask__io_watch(io, mtask__stream_number(stream), op.word);
+    if ((size_t)mtask__stream_number(stream) < io->capacity &&
+        io->records[mtask__stream_number(stream)].watched) {
+        mtask__record *record = &io->records[mtask__stream_number(stream)];
         record->sender = mtask__stream_held(stream) > 0 ? stream : NULL;
         if (record->sender != NULL)
             record->ready = (unsigned char)(record->ready & ~MTASK__POLL_WRITE);
-        mtask__io_want(io, stream->fd);
+        mtask__io_want(io, mtask__stream_number(stream));
     }
     (void)mtask_mutex_unlock(&stream->writing);
     errno = saved;
@@ -2892,7 +2908,7 @@ static mtask_status mtask__stream_lock(mtask_stream *stream, mtask__op *op) {
         if (status == MTASK_OK)
             status = mtask_mutex_lock_for(&stream->writing, mtask_until(op->deadline));
     }
-    if (status == MTASK_OK && stream->fd < 0) {
+    if (status == MTASK_OK && mtask__stream_number(stream) < 0) {
         (void)mtask_mutex_unlock(&stream->writing);
         errno = EBADF;
         status = MTASK_BROKEN;
@@ -2960,15 +2976,14 @@ static mtask_status mtask__stream_append(mtask_stream *stream, mtask__io *io,
     if (stream->out_end + pieces->left > stream->buffer) {
         size_t held = mtask__stream_held(stream);
         memmove(stream->out, stream->out + stream->out_begin, held);
-        stream->out_begin = 0;
-        stream->out_end = held;
+        mtask__stream_hold(stream, 0, held);
     }
     while (pieces->left > 0) {
         struct iovec part;
         size_t size;
         (void)mtask__pieces_show(pieces, &part, 1, &size);
         memcpy(stream->out + stream->out_end, part.iov_base, size);
-        stream->out_end += size;
+        mtask__stream_hold(stream, stream->out_begin, stream->out_end + size);
         mtask__pieces_skip(pieces, size);
     }
     return MTASK_OK;
@@ -3065,7 +3080,7 @@ MTASK_API mtask_status mtask_stream_sendfile(mtask_stream *stream, int file, int
         return status;
     status = mtask__stream_send(stream, &op);
     if (status == MTASK_OK && size > 0) {
-        status = mtask_io_sendfile(stream->fd, file, offset, size, &sent,
+        status = mtask_io_sendfile(mtask__stream_number(stream), file, offset, size, &sent,
                                    op.counted ? mtask_until(op.deadline) : timeout);
         if (status != MTASK_OK && status != MTASK_INVALID && (sent > 0 || status == MTASK_BROKEN))
             (void)mtask__stream_fail(stream, status);
@@ -3076,7 +3091,7 @@ MTASK_API mtask_status mtask_stream_sendfile(mtask_stream *stream, int file, int
 
 MTASK_API mtask_status mtask_stream_shutdown(mtask_stream *stream, int64_t timeout) {
     mtask_status status = mtask_stream_drain(stream, timeout);
-    if (status != MTASK_OK || shutdown(stream->fd, SHUT_WR) == 0)
+    if (status != MTASK_OK || shutdown(mtask__stream_number(stream), SHUT_WR) == 0)
         return status;
     if (errno == ENOTCONN)
         return MTASK_BROKEN;
@@ -3085,9 +3100,9 @@ MTASK_API mtask_status mtask_stream_shutdown(mtask_stream *stream, int64_t timeo
 
 /* Closes its descriptor. Its buffers stay: somebody may be about to find out. */
 static void mtask__stream_shut(mtask_stream *stream) {
-    int fd = stream->fd;
+    int fd = mtask__stream_number(stream);
     mtask__stream_leave(stream);
-    stream->fd = -1;
+    mtask__store(&stream->fd, -1, RELAXED); /* pairs with mtask__stream_number: a hint */
     mtask__fd_drop(&fd);
 }
 
@@ -3095,12 +3110,12 @@ MTASK_API mtask_status mtask_stream_close(mtask_stream *stream, int64_t timeout)
     mtask_status status;
     if (timeout < 0)
         return MTASK_INVALID;
-    if (stream->fd < 0)
+    if (mtask__stream_number(stream) < 0)
         return MTASK_OK;
     status = mtask__stream_is_broken(stream);
     if (status == MTASK_OK)
         status = mtask_stream_drain(stream, timeout);
-    if (stream->fd >= 0)
+    if (mtask__stream_number(stream) >= 0)
         mtask__stream_shut(stream);
     return status;
 }
@@ -3108,11 +3123,11 @@ MTASK_API mtask_status mtask_stream_close(mtask_stream *stream, int64_t timeout)
 MTASK_API void mtask_stream_abort(mtask_stream *stream) {
     struct linger linger;
     int saved = errno;
-    if (stream->fd < 0)
+    if (mtask__stream_number(stream) < 0)
         return;
     linger.l_onoff = 1;
     linger.l_linger = 0;
-    (void)setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    (void)setsockopt(mtask__stream_number(stream), SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     errno = saved;
     mtask__stream_shut(stream);
 }
@@ -3122,7 +3137,7 @@ MTASK_API void mtask_stream_destroy(mtask_stream *stream) {
     if (stream == NULL)
         return;
     io = mtask__coro_me()->loop != NULL ? (mtask__io *)(void *)mtask__coro_me()->loop->io : NULL;
-    if (stream->fd >= 0)
+    if (mtask__stream_number(stream) >= 0)
         mtask__stream_shut(stream);
     mtask__buffer_give(io, stream->in, stream->in_size);
     mtask__buffer_give(io, stream->out, stream->buffer);
@@ -3177,7 +3192,8 @@ static bool mtask__stream_pause(mtask_stream *stream, const mtask__op *in) {
     } else if (mtask__stream_held(stream) > 0 &&
                mtask_mutex_lock_for(&stream->writing, MTASK_NOWAIT) == MTASK_OK) {
         int saved = errno;
-        if (mtask__op_begin(&op, stream->fd, MTASK_IO_WRITE, MTASK_NOWAIT) == MTASK_OK)
+        if (mtask__op_begin(&op, mtask__stream_number(stream), MTASK_IO_WRITE, MTASK_NOWAIT) ==
+            MTASK_OK)
             held = mtask__stream_try_send(stream, &op) == MTASK_EMPTY;
         (void)mtask_mutex_unlock(&stream->writing);
         errno = saved;
@@ -4089,7 +4105,7 @@ static void mtask__part_stop(void *arg) {
         return;
     for (mtask_stream *stream = part->first; stream != NULL; stream = stream->part_next)
         if (stream->idle)
-            mtask__io_rouse(io, stream->fd);
+            mtask__io_rouse(io, mtask__stream_number(stream));
     if (part->server->signals != NULL && part == part->server->parts)
         mtask__io_rouse(io, part->server->signals->ends[0]);
 }
