@@ -143,7 +143,7 @@ typedef struct mtask_io_case {
 } mtask_io_case;
 
 /* Waits until at least one of `count` descriptors is ready, as mtask_io_wait; then `ready` says
-   which. At most 1024. */
+   which; else it is 0 in all. At most 1024; with none it just waits: MTASK_TIMEOUT. */
 MTASK_API mtask_status mtask_io_select(mtask_io_case *cases, size_t count, int64_t timeout);
 
 /* Reads what there is, `capacity` bytes at most, waiting for the first; `count` (here and below: NULL
@@ -1361,27 +1361,33 @@ static mtask_status mtask__op_look(const mtask__op *op) {
 }
 
 /* Whether a try would be in vain: the last one has taken all there was, and nothing has come since.
-   After odd events that cannot be known. */
+   After odd events that cannot be known. Nor can it be known now, but only when the loop has looked
+   again; so who cannot wait for that tries. */
 static bool mtask__op_is_idle(const mtask__op *op) {
     const mtask__record *record;
-    if ((op->word & MTASK__FD_STREAM) == 0 || op->io == NULL)
+    if ((op->word & MTASK__FD_STREAM) == 0 || op->io == NULL || op->timeout == 0 ||
+        (op->self != NULL && mtask__strand_has_reason(op->self)))
         return false;
     record = mtask__io_watched(op->io, op->fd, op->word);
     return record != NULL && (record->ready & (op->event | MTASK__POLL_ODD)) == 0;
 }
 
+/* A task that never has to wait lets the others run now and then. */
+static void mtask__io_turn(mtask__io *io, mtask__strand *self) {
+    if (io->runner != self)
+        io->streak = 0;
+    io->runner = self;
+    if (++io->streak > MTASK__IO_STREAK) {
+        io->streak = 0;
+        mtask__strand_yield(self);
+    }
+}
+
 /* Before each try: others may have waited long enough, it may have been closed meanwhile, and there
    may be nothing to try: MTASK_EMPTY. */
 static mtask_status mtask__op_enter(mtask__op *op) {
-    if (op->self != NULL && op->timeout != 0) {
-        if (op->io->runner != op->self)
-            op->io->streak = 0;
-        op->io->runner = op->self;
-        if (++op->io->streak > MTASK__IO_STREAK) {
-            op->io->streak = 0;
-            mtask__strand_yield(op->self);
-        }
-    }
+    if (op->self != NULL && op->timeout != 0)
+        mtask__io_turn(op->io, op->self);
     if (mtask__fd_generation(mtask__fd_look(op->fd)) != mtask__fd_generation(op->word)) {
         errno = EBADF;
         return MTASK_BROKEN;
@@ -1397,6 +1403,10 @@ static mtask_status mtask__op_no_socket(mtask__op *op) {
     int flags = fcntl(op->fd, F_GETFL);
     if (flags < 0)
         return MTASK_SYSTEM;
+    if ((flags & O_ACCMODE) == (op->event == MTASK_IO_READ ? O_WRONLY : O_RDONLY)) {
+        errno = EBADF; /* it would never be ready */
+        return MTASK_SYSTEM;
+    }
     op->socket = false;
     op->gentle = (flags & O_NONBLOCK) == 0;
     return MTASK_OK;
@@ -1469,7 +1479,7 @@ static void mtask__pipe_guard_end(const mtask__pipe_guard *guard, bool failed) {
 /* ---- >>io ---- */
 
 # define MTASK__IO_MOST  1024 /* cases, or pieces */
-# define MTASK__IO_PARTS 16   /* pieces of one system call */
+# define MTASK__IO_PARTS 16   /* pieces that are copied for one system call */
 
 /* MTASK_OK; MTASK_EMPTY: there is none; MTASK_INVALID. */
 static mtask_status mtask__io_check(mtask_io_case *cases, size_t count, mtask_word *began) {
@@ -1488,6 +1498,8 @@ static mtask_status mtask__io_check(mtask_io_case *cases, size_t count, mtask_wo
 
 static mtask_status mtask__io_select(mtask_io_case *cases, size_t count, int64_t timeout,
                                      mtask_word *began, struct pollfd *polled) {
+    mtask__strand *self = mtask__io_self();
+    mtask__io *io = self != NULL ? mtask__io_of(self->loop) : NULL;
     int64_t deadline;
     mtask_status status = mtask__io_check(cases, count, began);
     if (status == MTASK_EMPTY) {
@@ -1498,6 +1510,8 @@ static mtask_status mtask__io_select(mtask_io_case *cases, size_t count, int64_t
         status = mtask__deadline(timeout, &deadline);
     if (status != MTASK_OK)
         return status;
+    if (io != NULL && timeout != 0)
+        mtask__io_turn(io, self);
     mtask__io_ask(polled, cases, count);
     status = mtask__io_poll(polled, cases, count, false, 0);
     if (status != MTASK_TIMEOUT || timeout == 0)
@@ -1572,21 +1586,31 @@ static void mtask__pieces_skip(mtask__pieces *pieces, size_t size) {
     pieces->offset += size;
 }
 
-/* The next ones for one call; returns how many they are. */
-static int mtask__pieces_show(const mtask__pieces *pieces, struct iovec *shown, int most,
+/* Copies the first `most` of what is left; returns how many, and their bytes. */
+static int mtask__pieces_copy(const mtask__pieces *pieces, struct iovec *few, int most,
                               size_t *size) {
-    size_t offset = pieces->offset;
-    int count = 0;
+    int n = pieces->n < most ? pieces->n : most;
     *size = 0;
-    for (int i = 0; i < pieces->n && count < most; i++) {
-        size_t length = pieces->parts[i].iov_len - offset;
-        shown[count].iov_base = (char *)pieces->parts[i].iov_base + offset;
-        shown[count].iov_len = length;
-        count += length != 0;
-        *size += length;
-        offset = 0;
+    for (int i = 0; i < n; i++) {
+        size_t offset = i == 0 ? pieces->offset : 0;
+        few[i].iov_base = (char *)pieces->parts[i].iov_base + offset;
+        few[i].iov_len = pieces->parts[i].iov_len - offset;
+        *size += few[i].iov_len;
     }
-    return count;
+    return n;
+}
+
+/* What is left, for one call: all of it as it is, or, if a part of the first is gone, the next ones in
+   `few`. */
+static struct iovec *mtask__pieces_show(const mtask__pieces *pieces,
+                                        struct iovec few[MTASK__IO_PARTS], int *n, size_t *size) {
+    if (pieces->offset != 0) {
+        *n = mtask__pieces_copy(pieces, few, MTASK__IO_PARTS, size);
+        return few;
+    }
+    *n = pieces->n;
+    *size = pieces->left;
+    return (struct iovec *)(uintptr_t)pieces->parts;
 }
 
 static void mtask__message(struct msghdr *message, struct iovec *parts, int n) {
@@ -1645,17 +1669,17 @@ static mtask_status mtask__op_try_read(mtask__op *op, struct iovec *parts, int n
 /* Writes some of it, likewise. */
 static mtask_status mtask__op_try_write(mtask__op *op, struct iovec *parts, int n, size_t asked,
                                         size_t *count) {
+    struct iovec first;
     ssize_t put;
     mtask_status status;
     do {
         status = mtask__op_enter(op);
         if (status != MTASK_OK)
             return status;
-        if (op->gentle) { /* so much fits, if there is room at all */
-            n = 1;
-            parts->iov_len = parts->iov_len < PIPE_BUF ? parts->iov_len : (size_t)PIPE_BUF;
-        }
-        put = mtask__op_put(op, parts, n);
+        first = *parts;
+        if (op->gentle && first.iov_len > PIPE_BUF)
+            first.iov_len = PIPE_BUF; /* so much fits, if there is room at all */
+        put = mtask__op_put(op, op->gentle ? &first : parts, op->gentle ? 1 : n);
         *count = put > 0 ? (size_t)put : 0;
         if (put >= 0) {
             mtask__op_moved(op, (size_t)put, asked);
@@ -1668,9 +1692,10 @@ static mtask_status mtask__op_try_write(mtask__op *op, struct iovec *parts, int 
 
 /* Reads some, at least one byte. */
 static mtask_status mtask__op_read(mtask__op *op, const mtask__pieces *pieces, size_t *count) {
-    struct iovec parts[MTASK__IO_PARTS];
+    struct iovec few[MTASK__IO_PARTS];
     size_t asked;
-    int n = mtask__pieces_show(pieces, parts, MTASK__IO_PARTS, &asked);
+    int n;
+    struct iovec *parts = mtask__pieces_show(pieces, few, &n, &asked);
     mtask_status status;
     for (;;) {
         status = mtask__op_try_read(op, parts, n, asked, count);
@@ -1685,10 +1710,11 @@ static mtask_status mtask__op_read(mtask__op *op, const mtask__pieces *pieces, s
 
 /* Writes some; what was written is taken from the pieces. */
 static mtask_status mtask__op_write(mtask__op *op, mtask__pieces *pieces) {
-    struct iovec parts[MTASK__IO_PARTS];
+    struct iovec few[MTASK__IO_PARTS];
     size_t asked;
     size_t put;
-    int n = mtask__pieces_show(pieces, parts, MTASK__IO_PARTS, &asked);
+    int n;
+    struct iovec *parts = mtask__pieces_show(pieces, few, &n, &asked);
     mtask_status status = mtask__op_try_write(op, parts, n, asked, &put);
     if (status == MTASK_OK)
         mtask__pieces_skip(pieces, put);
@@ -2947,7 +2973,7 @@ static mtask_status mtask__stream_overflow(mtask_stream *stream, mtask__op *op,
         size_t asked;
         size_t sent;
         int first = held > 0;
-        int n = mtask__pieces_show(pieces, parts + first, MTASK__IO_PARTS - first, &asked) + first;
+        int n = mtask__pieces_copy(pieces, parts + first, MTASK__IO_PARTS - first, &asked) + first;
         parts[0].iov_base = first ? stream->out + stream->out_begin : parts[0].iov_base;
         parts[0].iov_len = first ? held : parts[0].iov_len;
         status = mtask__op_try_write(op, parts, n, asked + held, &sent);
@@ -2981,8 +3007,9 @@ static mtask_status mtask__stream_append(mtask_stream *stream, mtask__io *io,
     while (pieces->left > 0) {
         struct iovec part;
         size_t size;
-        (void)mtask__pieces_show(pieces, &part, 1, &size);
-        memcpy(stream->out + stream->out_end, part.iov_base, size);
+        (void)mtask__pieces_copy(pieces, &part, 1, &size);
+        if (size > 0)
+            memcpy(stream->out + stream->out_end, part.iov_base, size);
         mtask__stream_hold(stream, stream->out_begin, stream->out_end + size);
         mtask__pieces_skip(pieces, size);
     }
