@@ -64,6 +64,8 @@
        MTASK_DEADLOCK: it would have to wait on a loop's own stack (in a function that was posted).
      - No SIGPIPE is ever raised. A call that a signal interrupts goes on.
      - Descriptors that mtask makes are close-on-exec and non-blocking.
+     - A thread that waits outside of a loop uses a pipe, by which a close reaches it; up to 8 of these
+       are kept for the next ones.
 
    DESCRIPTORS
      Those that mtask made, or that were handed over by mtask_io_adopt, are its own: they are registered
@@ -400,7 +402,7 @@ MTASK_API void mtask_stream_destroy(mtask_stream *stream);
    fn), MTASK_NOMEM, MTASK_SYSTEM: it was not called. */
 MTASK_API mtask_status mtask_offload(mtask_fn fn, void *arg, mtask_outcome *outcome);
 
-/* Has a thread run fn on a copy of the `size` bytes at `data`, which are overwritten with what is in
+/* Has a thread (outside of a loop and without a time-out, the caller's) run fn on a copy of the `size` bytes at `data`, which are overwritten with what is in
    the copy then if it ends within `timeout` nanoseconds. Otherwise it goes on alone: nobody hears
    of its end, and the copy is freed then, after `drop` (NULL allowed) was called for it, to let go of
    what is in it. It must not use anything else that its caller owns. `outcome` as above. MTASK_OK,
@@ -433,7 +435,8 @@ MTASK_API mtask_status mtask_file_write(int fd, const void *data, size_t size, i
 MTASK_API mtask_status mtask_file_load(const char *path, size_t limit, char **data, size_t *size);
 MTASK_API void mtask_file_free(char *data);
 
-/* Writes a whole file anew: others see the old one or all of the new one. As mtask_file_write. */
+/* Writes a whole file anew: others see the old one or all of the new one, which has its mode.
+   MTASK_OK, MTASK_NOT_FOUND (no such folder), MTASK_NOMEM, MTASK_SYSTEM (ENOSPC ...). */
 MTASK_API mtask_status mtask_file_save(const char *path, const void *data, size_t size);
 
 /* ---- >>signal: signals as something to wait for ---- */
@@ -1482,10 +1485,9 @@ static void mtask__pipe_guard_end(const mtask__pipe_guard *guard, bool failed) {
 # define MTASK__IO_PARTS 16   /* pieces that are copied for one system call */
 
 /* MTASK_OK; MTASK_EMPTY: there is none; MTASK_INVALID. */
-static mtask_status mtask__io_check(mtask_io_case *cases, size_t count, mtask_word *began) {
+static mtask_status mtask__io_check(const mtask_io_case *cases, size_t count, mtask_word *began) {
     mtask_status status = MTASK_EMPTY;
     for (size_t i = 0; i < count; i++) {
-        cases[i].ready = 0;
         if (cases[i].fd < 0 || status == MTASK_INVALID)
             continue;
         status = MTASK_OK;
@@ -1524,6 +1526,8 @@ MTASK_API mtask_status mtask_io_select(mtask_io_case *cases, size_t count, int64
     struct pollfd polled[MTASK__IO_FEW];
     char *memory;
     mtask_status status;
+    for (size_t i = 0; i < count; i++)
+        cases[i].ready = 0;
     if (count > MTASK__IO_MOST || timeout < 0)
         return MTASK_INVALID;
     if (count <= MTASK__IO_FEW)
@@ -1948,7 +1952,7 @@ static void mtask__address_ip6(mtask_address *address, struct in6_addr host, uns
 static mtask_status mtask__address_path(mtask_address *address, const char *path) {
     size_t size = strlen(path);
     size_t end = path[0] == '@' ? size : size + 1; /* abstract names have no closing zero */
-    if (size == 0 || size >= sizeof address->as.path.sun_path)
+    if (size == 0 || end > sizeof address->as.path.sun_path || strcmp(path, "@") == 0)
         return MTASK_INVALID;
     memset(address, 0, sizeof *address);
     address->as.path.sun_family = AF_UNIX;
@@ -2174,7 +2178,8 @@ MTASK_API mtask_status mtask_resolve(const char *text, mtask_address *addresses,
     mtask_status status;
     size_t n = 1;
     memset(&lookup, 0, sizeof lookup);
-    *count = 0;
+    if (count != NULL)
+        *count = 0;
     if (capacity == 0 || timeout < 0)
         return MTASK_INVALID;
     status = mtask_address_parse(&lookup.found[0], text);
@@ -2186,8 +2191,10 @@ MTASK_API mtask_status mtask_resolve(const char *text, mtask_address *addresses,
     }
     if (status != MTASK_OK)
         return status;
-    *count = n < capacity ? n : capacity;
-    memcpy(addresses, lookup.found, *count * sizeof *addresses);
+    n = n < capacity ? n : capacity;
+    memcpy(addresses, lookup.found, n * sizeof *addresses);
+    if (count != NULL)
+        *count = n;
     return MTASK_OK;
 }
 
@@ -2541,8 +2548,10 @@ static mtask_status mtask__accept_try(mtask__op *op, int *fd, mtask_address *pee
     peer->size = sizeof peer->as;
     *fd = mtask__os_accept(op->fd, &peer->as.any, &peer->size);
     if (*fd >= 0) {
-        if ((op->word & MTASK__FD_INET) != 0 || mtask__address_is_ip(peer))
+        if (mtask__address_is_ip(peer))
             bits |= MTASK__FD_STREAM;
+        if ((bits & MTASK__FD_STREAM) != 0 && (op->word & MTASK__FD_OWN) == 0)
+            (void)mtask__socket_set(*fd, IPPROTO_TCP, TCP_NODELAY, 1); /* others inherit it */
         return mtask__fd_keep(fd, bits);
     }
     if (mtask__accept_is_passing(errno))
@@ -3109,7 +3118,7 @@ MTASK_API mtask_status mtask_stream_sendfile(mtask_stream *stream, int file, int
     if (status == MTASK_OK && size > 0) {
         status = mtask_io_sendfile(mtask__stream_number(stream), file, offset, size, &sent,
                                    op.counted ? mtask_until(op.deadline) : timeout);
-        if (status != MTASK_OK && status != MTASK_INVALID && (sent > 0 || status == MTASK_BROKEN))
+        if (status != MTASK_OK && status != MTASK_CLOSED && (sent > 0 || status == MTASK_BROKEN))
             (void)mtask__stream_fail(stream, status);
     }
     (void)mtask_mutex_unlock(&stream->writing);
@@ -3816,30 +3825,47 @@ MTASK_API void mtask_file_free(char *data) {
     MTASK_FREE(data);
 }
 
+/* Makes a file of another name in the same place; `made` receives the name. */
+static void mtask__file_open_beside(mtask__file_call *call, char *made, size_t size) {
+    static mtask_word files; /* named so far */
+    do {
+        unsigned number = (unsigned)mtask__add(&files, 1, RELAXED); /* only the count matters */
+        (void)snprintf(made, size, "%s.%06x.%x", call->path, (unsigned)mtask__nonce(), number);
+        call->fd = open(made, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, call->mode);
+    } while (call->fd < 0 && (errno == EEXIST || errno == EINTR));
+}
+
+/* Fills it, and has it take the other's place, and mode. */
+static void mtask__file_replace(mtask__file_call *call, const char *made) {
+    struct stat old;
+    bool done;
+    if (stat(call->path, &old) == 0)
+        (void)fchmod(call->fd, old.st_mode & 07777);
+    (void)mtask__file_write_run(call);
+    done = call->status == MTASK_OK && fsync(call->fd) == 0;
+    if (call->status == MTASK_OK)
+        mtask__file_end(call, done);
+    done = close(call->fd) == 0 && done && rename(made, call->path) == 0;
+    if (call->status == MTASK_OK)
+        mtask__file_end(call, done);
+    if (!done)
+        (void)unlink(made);
+}
+
 /* Writes a new file beside it, which takes its place. */
 static void *mtask__file_save_run(void *arg) {
     mtask__file_call *call = (mtask__file_call *)arg;
-    char *made = (char *)MTASK_MALLOC(strlen(call->path) + 8);
-    struct stat old;
-    bool done;
+    size_t size = strlen(call->path) + 32;
+    char *made = (char *)MTASK_MALLOC(size);
     if (made == NULL) {
         call->status = MTASK_NOMEM;
         return NULL;
     }
-    (void)sprintf(made, "%s.XXXXXX", call->path);
-    call->fd = mkstemp(made);
-    if (call->fd < 0) {
+    mtask__file_open_beside(call, made, size);
+    if (call->fd < 0)
         mtask__file_end(call, false);
-    } else {
-        (void)fchmod(call->fd, stat(call->path, &old) == 0 ? old.st_mode & 07777 : call->mode);
-        (void)mtask__file_write_run(call);
-        done = call->status == MTASK_OK && fsync(call->fd) == 0;
-        done = close(call->fd) == 0 && done && rename(made, call->path) == 0;
-        if (call->status == MTASK_OK)
-            mtask__file_end(call, done);
-        if (!done)
-            (void)unlink(made);
-    }
+    else
+        mtask__file_replace(call, made);
     MTASK_FREE(made);
     return NULL;
 }
@@ -3850,7 +3876,7 @@ MTASK_API mtask_status mtask_file_save(const char *path, const void *data, size_
     call.path = path;
     call.data = (void *)(uintptr_t)data;
     call.size = size;
-    call.mode = 0644;
+    call.mode = 0666; /* the mask takes from that */
     return mtask__file_go(mtask__file_save_run, &call);
 }
 
@@ -4095,8 +4121,11 @@ struct mtask_server {
     mtask_word nonce;       /* of the process to which it belongs */
     mtask_mutex lock;       /* guards the parts' `loop` */
     mtask_word stopping;
-    mtask_word running; /* parts that have not ended */
-    mtask_word ended;   /* connections, counted; what stalls waits for that */
+    mtask_word begun;    /* parts whose loops have begun, or could not */
+    mtask_word running;  /* parts that have not ended */
+    mtask_status failed; /* why one could not; guarded by the lock */
+    int failed_error;    /* errno of that */
+    mtask_word ended;    /* connections, counted; what stalls waits for that */
     size_t accepted;
     size_t connections;
     size_t stalls;
@@ -4137,9 +4166,23 @@ static void mtask__part_stop(void *arg) {
         mtask__io_rouse(io, part->server->signals->ends[0]);
 }
 
+/* Removes a Unix socket's file, unless another one stands there. Before the sockets are closed: as long
+   as one is open, its file's number is given to no other. */
+static void mtask__server_unlink(const mtask_server *server) {
+    const char *path = server->address.as.path.sun_path;
+    struct stat info;
+    int saved = errno;
+    if (server->file.st_ino != 0 && lstat(path, &info) == 0 && info.st_ino == server->file.st_ino &&
+        info.st_dev == server->file.st_dev)
+        (void)unlink(path);
+    errno = saved;
+}
+
 MTASK_API void mtask_server_stop(mtask_server *server) {
-    if (mtask__exchange(&server->stopping, 1, ACQ_REL) != 0) /* pairs with is_stopping */
+    if (server->nonce != mtask__nonce() ||                   /* the parent's */
+        mtask__exchange(&server->stopping, 1, ACQ_REL) != 0) /* pairs with is_stopping */
         return;
+    mtask__server_unlink(server);
     mtask__lock(&server->lock);
     for (size_t i = 0; i < server->count; i++)
         if (server->parts[i].loop != NULL)
@@ -4178,13 +4221,14 @@ static void *mtask__part_handle(void *arg) {
     return NULL;
 }
 
-/* Starts a handler. */
+/* Starts a handler of a connection that is counted already. */
 static mtask_status mtask__part_begin(mtask__part *part, int fd) {
     mtask_stream *stream;
     mtask_go_desc desc;
     mtask_status status = mtask_stream_open(&stream, fd, &part->server->desc.stream);
     if (status != MTASK_OK) {
         mtask__fd_drop(&fd);
+        mtask__server_leave(part->server);
         return status;
     }
     stream->part = part;
@@ -4193,8 +4237,7 @@ static mtask_status mtask__part_begin(mtask__part *part, int fd) {
     desc.arg = stream;
     desc.name = "connection";
     desc.stack_size = part->server->desc.stack_size;
-    mtask__add(&part->server->connections, 1, RELAXED); /* only numbers */
-    mtask__add(&part->server->accepted, 1, RELAXED);
+    mtask__add(&part->server->accepted, 1, RELAXED); /* only a number */
     status = mtask__taskgroup_start(&part->group, &desc, NULL);
     if (status != MTASK_OK) {
         mtask_stream_destroy(stream);
@@ -4209,18 +4252,34 @@ static mtask_status mtask__part_pause(mtask__part *part, mtask_word ended, int64
     return status == MTASK_TIMEOUT ? MTASK_OK : status;
 }
 
-/* Waits until there may be one more connection. */
-static mtask_status mtask__part_room(mtask__part *part) {
+/* Counts one more connection, if there may be one more. */
+static bool mtask__server_enter(mtask_server *server) {
+    size_t most = server->desc.max_connections != 0 ? server->desc.max_connections : SIZE_MAX;
+    size_t now = mtask__load(&server->connections, RELAXED); /* a guess that the CAS confirms */
+    do
+        if (now >= most)
+            return false;
+    while (!mtask__cas(&server->connections, &now, now + 1, RELAXED)); /* only a number */
+    return true;
+}
+
+/* Waits until there is room for one more connection; `take`: and takes it. */
+static mtask_status mtask__part_room(mtask__part *part, bool take) {
     mtask_server *server = part->server;
-    mtask_status status = MTASK_OK;
-    while (status == MTASK_OK && server->desc.max_connections != 0 &&
-           !mtask_server_is_stopping(server)) {
+    for (;;) {
         mtask_word ended = mtask__load(&server->ended, ACQUIRE); /* pairs with server_leave */
-        if (mtask__load(&server->connections, RELAXED) < server->desc.max_connections)
-            break;
+        mtask_status status;
+        if (mtask_server_is_stopping(server))
+            return MTASK_BROKEN;
+        if (mtask__server_enter(server)) {
+            if (!take)
+                mtask__sub(&server->connections, 1, RELAXED); /* nobody was told */
+            return MTASK_OK;
+        }
         status = mtask__part_pause(part, ended, MTASK_FOREVER);
+        if (status != MTASK_OK)
+            return status;
     }
-    return status;
 }
 
 /* Accepts a connection, and has it handled. Where the system or the memory is exhausted it waits a
@@ -4230,8 +4289,14 @@ static mtask_status mtask__part_accept(mtask__part *part) {
     mtask_word ended = mtask__load(&server->ended, ACQUIRE); /* pairs with mtask__server_leave */
     int fd;
     mtask_status status = mtask_tcp_accept(part->listener, &fd, NULL, MTASK_FOREVER);
-    if (status == MTASK_OK)
+    if (status == MTASK_OK) {
+        status = mtask__part_room(part, true); /* another loop may have been faster */
+        if (status != MTASK_OK) {
+            mtask__fd_drop(&fd);
+            return status;
+        }
         status = mtask__part_begin(part, fd);
+    }
     if (status == MTASK_OK || status == MTASK_CANCELED || status == MTASK_BROKEN ||
         mtask_server_is_stopping(server))
         return status;
@@ -4242,7 +4307,8 @@ static mtask_status mtask__part_accept(mtask__part *part) {
 static void *mtask__part_signals(void *arg) {
     mtask_server *server = (mtask_server *)arg;
     int number;
-    if (mtask_signals_wait(server->signals, &number, MTASK_FOREVER) == MTASK_OK)
+    if (!mtask_server_is_stopping(server) &&
+        mtask_signals_wait(server->signals, &number, MTASK_FOREVER) == MTASK_OK)
         mtask_server_stop(server);
     return NULL;
 }
@@ -4257,6 +4323,19 @@ static void mtask__part_ended(mtask__part *part) {
         (void)mtask_yield(); /* what was posted before that is on its way, and uses the part */
 }
 
+/* Its loop has begun, or why it could not. */
+static void mtask__part_began(mtask__part *part, mtask_status status) {
+    mtask_server *server = part->server;
+    if (status != MTASK_OK) {
+        mtask__lock(&server->lock);
+        server->failed = status;
+        server->failed_error = errno;
+        mtask__unlock(&server->lock);
+    }
+    mtask__add(&server->begun, 1, SEQ_CST); /* pairs with mtask__server_await */
+    (void)mtask__wake(&server->begun, INT_MAX, MTASK__AFTER_RMW);
+}
+
 /* The task that accepts, up to the end of all handlers. */
 static void *mtask__part_run(void *arg) {
     mtask__part *part = (mtask__part *)arg;
@@ -4268,11 +4347,12 @@ static void *mtask__part_run(void *arg) {
     mtask__lock(&server->lock);
     part->loop = mtask_loop_current();
     mtask__unlock(&server->lock);
+    mtask__part_began(part, MTASK_OK);
     if (server->signals != NULL && part == server->parts)
         status = mtask_taskgroup_go(&part->group, mtask__part_signals, server, NULL);
     while (status == MTASK_OK && !mtask_server_is_stopping(server)) {
-        status = mtask__part_room(part);
-        if (status == MTASK_OK && !mtask_server_is_stopping(server))
+        status = mtask__part_room(part, false);
+        if (status == MTASK_OK)
             status = mtask__part_accept(part);
     }
     mtask_server_stop(server); /* if it was cancelled, all of it ends */
@@ -4307,8 +4387,8 @@ static void *mtask__part_thread(void *arg) {
     desc.name = "Server";
     desc.stack_size = part->server->desc.stack_size;
     status = mtask_loop_run_ex(mtask__part_run, part, NULL, &desc);
-    if (status != MTASK_OK)
-        mtask_server_stop(part->server); /* its loop did not begin */
+    if (status != MTASK_OK && part->loop == NULL && part->listener >= 0)
+        mtask__part_began(part, status);
     mtask__part_tell(part->server);
     return NULL;
 }
@@ -4322,16 +4402,11 @@ static bool mtask__server_is_mine(const mtask_server *server) {
     return false;
 }
 
-/* Closes the listening sockets that are left, removes the Unix socket's file, and frees it. */
+/* Closes the listening sockets that are left, and frees it. */
 static void mtask__server_free(mtask_server *server) {
-    const char *path = server->address.as.path.sun_path;
-    struct stat info;
     int saved = errno;
     for (size_t i = 0; i < server->count; i++)
         mtask__fd_drop(&server->parts[i].listener);
-    if (server->file.st_ino != 0 && lstat(path, &info) == 0 && info.st_ino == server->file.st_ino &&
-        info.st_dev == server->file.st_dev)
-        (void)unlink(path);
     mtask_signals_destroy(server->signals);
     MTASK_FREE(server->parts);
     MTASK_FREE(server);
@@ -4353,8 +4428,14 @@ static mtask_status mtask__server_listen(mtask_server *server, const char *addre
     mtask_listen_desc desc = server->desc.listen;
     int *first = &server->parts[0].listener;
     mtask_status status;
-    desc.share_port = desc.share_port || server->count > 1;
     status = mtask_tcp_listen(first, address, &desc);
+    if (status == MTASK_OK && server->count > 1 && !desc.share_port) { /* nobody else has it */
+        status = mtask_io_local(*first, &server->address);
+        if (status == MTASK_OK && mtask__address_is_ip(&server->address)) {
+            mtask__fd_drop(first);
+            status = mtask__server_listen_again(server, first);
+        }
+    }
     if (status == MTASK_OK)
         status = mtask_io_local(*first, &server->address);
     for (size_t i = 1; i < server->count && status == MTASK_OK; i++)
@@ -4430,16 +4511,31 @@ static mtask_status mtask__part_start(mtask__part *part, bool inside) {
     return status;
 }
 
+/* Waits until the loops of so many parts have begun. MTASK_OK, or why one could not. */
+static mtask_status mtask__server_await(mtask_server *server, size_t parts) {
+    mtask_word begun;
+    while ((begun = mtask__load(&server->begun, ACQUIRE)) < parts) /* pairs with part_began */
+        (void)mtask__wait(&server->begun, begun, MTASK_FOREVER, MTASK__NOCANCEL);
+    if (server->failed != MTASK_OK)
+        errno = server->failed_error;
+    return server->failed;
+}
+
 static mtask_status mtask__server_begin(mtask_server *server, const char *address, bool signals) {
     static const int numbers[] = {SIGINT, SIGTERM};
+    size_t started = 0;
+    mtask_status waited;
     mtask_status status = MTASK_OK;
     if (signals)
         status = mtask_signals_create(&server->signals, numbers, 2);
     if (status == MTASK_OK)
         status = mtask__server_listen(server, address);
-    for (size_t i = 0; i < server->count && status == MTASK_OK; i++)
-        status = mtask__part_start(&server->parts[i], server->inside);
-    return status;
+    while (started < server->count && status == MTASK_OK) {
+        status = mtask__part_start(&server->parts[started], server->inside);
+        started += status == MTASK_OK;
+    }
+    waited = mtask__server_await(server, started);
+    return status != MTASK_OK ? status : waited;
 }
 
 static mtask_status mtask__server_create(mtask_server **server, const char *address,
@@ -4511,8 +4607,7 @@ MTASK_API mtask_status mtask_server_destroy(mtask_server *server) {
                 status = mtask_thread_join(&server->parts[i].thread, NULL, MTASK_FOREVER);
         mtask_shield_end();
     } else {
-        server->file.st_ino = 0; /* the parent's */
-        server->signals = NULL;
+        server->signals = NULL; /* the parent's */
     }
     if (status == MTASK_OK)
         mtask__server_free(server);
