@@ -1641,11 +1641,11 @@ MTASK_API __attribute__((noinline)) size_t mtask_coro_stack_left(void) {
 
 /* How a loop sleeps: until a time, until somebody wakes it, or until a descriptor is ready. */
 typedef struct mtask__poller {
-    int fds[3];            /* see the platforms; -1: none */
-    struct pollfd *polled; /* where poll is used: one for each number up to the highest */
-    uint32_t *tags;        /* of these; 0: the poller's own */
-    size_t count;          /* of these */
-    size_t capacity;
+    int fds[3];                   /* see the platforms; -1: none */
+    struct pollfd *polled;        /* where poll is used: itself, and those that are wanted */
+    size_t count;                 /* of these */
+    struct mtask__watched *known; /* for each number, up to the highest */
+    size_t capacity;              /* of both */
 } mtask__poller;
 
 /* MTASK_OK, MTASK_SYSTEM, MTASK_UNSUPPORTED: then nothing is open. */
@@ -4375,34 +4375,32 @@ MTASK__INLINE bool mtask__os_pipe(int ends[2]) {
     return true;
 }
 
-/* Entries up to that of `fd`. */
-static mtask_status mtask__os_poller_extend(mtask__poller *poller, int fd) {
-    for (; poller->count < (size_t)fd + 1; poller->count++) {
-        poller->polled[poller->count].fd = -1;
-        poller->tags[poller->count] = 0;
-    }
-    return MTASK_OK;
-}
+/* A number that is watched. */
+typedef struct mtask__watched {
+    uint32_t tag;
+    uint32_t place; /* in `polled`; 0: it is not wanted, [0] wakes the loop */
+} mtask__watched;
 
-/* The same, and room for them. */
+/* Room for numbers up to `fd`. */
 static mtask_status mtask__os_poller_grow(mtask__poller *poller, int fd) {
     size_t capacity = poller->capacity < 32 ? 32 : poller->capacity;
-    void *polled;
-    void *tags;
-    while (capacity < (size_t)fd + 1)
+    void *memory;
+    while (capacity < (size_t)fd + 2)
         capacity *= 2;
     if (capacity == poller->capacity)
-        return mtask__os_poller_extend(poller, fd);
-    polled = MTASK_REALLOC(poller->polled, capacity * sizeof *poller->polled);
-    if (polled == NULL)
+        return MTASK_OK;
+    memory = MTASK_REALLOC(poller->polled, capacity * sizeof *poller->polled);
+    if (memory == NULL)
         return MTASK_NOMEM;
-    poller->polled = (struct pollfd *)polled;
-    tags = MTASK_REALLOC(poller->tags, capacity * sizeof *poller->tags);
-    if (tags == NULL)
+    poller->polled = (struct pollfd *)memory;
+    memory = MTASK_REALLOC(poller->known, capacity * sizeof *poller->known);
+    if (memory == NULL)
         return MTASK_NOMEM;
-    poller->tags = (uint32_t *)tags;
+    poller->known = (mtask__watched *)memory;
+    memset(poller->known + poller->capacity, 0,
+           (capacity - poller->capacity) * sizeof *poller->known);
     poller->capacity = capacity;
-    return mtask__os_poller_extend(poller, fd);
+    return MTASK_OK;
 }
 
 static void mtask__os_poller_close(mtask__poller *poller) {
@@ -4411,7 +4409,7 @@ static void mtask__os_poller_close(mtask__poller *poller) {
         if (poller->fds[i] >= 0)
             (void)close(poller->fds[i]);
     MTASK_FREE(poller->polled);
-    MTASK_FREE(poller->tags);
+    MTASK_FREE(poller->known);
     errno = saved;
 }
 
@@ -4422,13 +4420,14 @@ static mtask_status mtask__os_poller_open(mtask__poller *poller) {
     poller->fds[0] = poller->fds[1] = poller->fds[2] = -1;
     status = mtask__os_pipe(poller->fds) ? MTASK_OK : MTASK_SYSTEM;
     if (status == MTASK_OK)
-        status = mtask__os_poller_grow(poller, poller->fds[0]);
+        status = mtask__os_poller_grow(poller, 0);
     if (status != MTASK_OK) {
         mtask__os_poller_close(poller);
         return status;
     }
-    poller->polled[poller->fds[0]].fd = poller->fds[0];
-    poller->polled[poller->fds[0]].events = POLLIN;
+    poller->polled[0].fd = poller->fds[0];
+    poller->polled[0].events = POLLIN;
+    poller->count = 1;
     return MTASK_OK;
 }
 
@@ -4458,13 +4457,26 @@ MTASK__INLINE mtask_status mtask__os_poller_watch(mtask__poller *poller, int fd,
     }
     status = mtask__os_poller_grow(poller, fd);
     if (status == MTASK_OK)
-        poller->tags[fd] = tag;
+        poller->known[fd].tag = tag;
     return status;
 }
 
 MTASK__INLINE void mtask__os_poller_want(mtask__poller *poller, int fd, unsigned events) {
-    struct pollfd *polled = &poller->polled[fd];
-    polled->fd = events != 0 ? fd : -1; /* poll passes over what is negative */
+    mtask__watched *watched = &poller->known[fd];
+    struct pollfd *polled = &poller->polled[watched->place];
+    if (events == 0 && watched->place == 0)
+        return;
+    if (events == 0) { /* the last takes its place */
+        *polled = poller->polled[--poller->count];
+        poller->known[polled->fd].place = watched->place;
+        watched->place = 0;
+        return;
+    }
+    if (watched->place == 0) {
+        watched->place = (uint32_t)poller->count++;
+        polled = &poller->polled[watched->place];
+        polled->fd = fd;
+    }
     polled->events = (short)(((events & MTASK__POLL_READ) != 0 ? POLLIN : 0) |
                              ((events & MTASK__POLL_WRITE) != 0 ? POLLOUT : 0));
     polled->revents = 0;
@@ -4486,15 +4498,13 @@ static mtask_status mtask__os_poller_wait(mtask__poller *poller, int64_t deadlin
                       deadline == MTASK_FOREVER ? NULL : &span, NULL);
     if (count < 0 && errno != EINTR)
         return MTASK_SYSTEM;
-    for (size_t i = 0; count > 0 && i < poller->count; i++) {
-        const struct pollfd *polled = &poller->polled[i];
-        if (polled->fd < 0 || polled->revents == 0)
-            continue;
-        if (poller->tags[i] == 0)
-            mtask__os_drain(poller->fds[0]);
-        else
-            mtask__poller_tell(poller, polled->fd, poller->tags[i],
-                               mtask__os_poller_events(polled->revents));
+    if (count > 0 && poller->polled[0].revents != 0)
+        mtask__os_drain(poller->fds[0]);
+    for (size_t i = poller->count; count > 0 && --i > 0;) { /* who is told may leave `polled` */
+        struct pollfd polled = poller->polled[i];
+        if (polled.revents != 0)
+            mtask__poller_tell(poller, polled.fd, poller->known[polled.fd].tag,
+                               mtask__os_poller_events(polled.revents));
     }
     errno = saved;
     return MTASK_OK;

@@ -71,7 +71,7 @@
      Those that mtask made, or that were handed over by mtask_io_adopt, are its own: they are registered
      with the system once, and must be closed by mtask_io_close. All others may be used as well, and
      closed as one likes: before each wait they are registered anew, one more system call. Their mode is
-     left as it is; one that blocks (a terminal) is read and written only when it is ready.
+     left as it is; one that blocks is read and written only when it is ready, terminals byte by byte.
 
    CONTENTS: grep for the tag.
      >>io  >>address  >>tcp  >>stream  >>offload  >>file  >>signal  >>child  >>serve
@@ -178,7 +178,7 @@ MTASK_API mtask_status mtask_io_sendfile(int fd, int file, int64_t offset, size_
    not wait. */
 MTASK_API mtask_status mtask_io_close(int fd);
 
-/* Makes a descriptor mtask's own, see above; it becomes non-blocking, for all who share it. MTASK_OK,
+/* Makes a descriptor, for which nobody waits, mtask's own, see above; it becomes non-blocking, for all who share it. MTASK_OK,
    MTASK_NOMEM, MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_io_adopt(int fd);
 
@@ -285,7 +285,7 @@ MTASK_API mtask_status mtask_io_sendto(int fd, const void *data, size_t size,
    in one piece. What is written is sent when the buffer is full, when its reader has to wait for
    input, by mtask_stream_drain and _close; and if tasks use it, also when their loop has run all that
    could run. Tasks that use a stream are of one loop, and it is closed and destroyed on that loop's
-   thread; other threads may write to it meanwhile, and each of their writes is sent at once. While a stream waits for input
+   thread; other threads may write to it as long as that loop runs, and each of their writes is sent at once, or soon by the loop. While a stream waits for input
    with nothing in its buffers, it has none. */
 typedef struct mtask_stream mtask_stream;
 
@@ -655,6 +655,9 @@ typedef struct mtask__io {
     size_t capacity;
     mtask_stream *streams; /* all that its tasks use */
     mtask_stream *unsent;  /* those that hold something back */
+    mtask_stream
+        *entrusted; /* those that other threads left to it; guarded by the process's lock */
+    mtask_loop_call entrust; /* posted when there are some */
     mtask__spare *spare;
     unsigned spares;
     const mtask__strand *runner; /* who made the last call */
@@ -837,8 +840,11 @@ static void mtask__record_break(mtask__record *record) {
 
 /* Another descriptor has the number now. Nodes of the old one stay in the list until those who wait
    take them out; they are told already. */
-static void mtask__record_renew(mtask__record *record, mtask_word generation) {
+static void mtask__record_renew(mtask__io *io, int fd, mtask_word generation) {
+    mtask__record *record = &io->records[fd];
     mtask__record_break(record);
+    if (record->watched)
+        mtask__os_poller_want(&io->loop->poller, fd, 0);
     record->sender = NULL;
     record->generation = generation;
     record->ready = 0;
@@ -861,7 +867,7 @@ static mtask__record *mtask__io_record(mtask__io *io, int fd, mtask_word word) {
     }
     record = &io->records[fd];
     if (record->generation != mtask__fd_generation(word))
-        mtask__record_renew(record, mtask__fd_generation(word));
+        mtask__record_renew(io, fd, mtask__fd_generation(word));
     return record;
 }
 
@@ -966,6 +972,8 @@ static unsigned mtask__io_number(void) {
 static void mtask__io_flush(mtask_loop *loop);
 static void mtask__stream_leave(mtask_stream *stream);
 
+static void mtask__io_entrusted(void *arg);
+
 static void mtask__io_free(mtask_loop *loop) {
     mtask__io *io = (mtask__io *)(void *)loop->io;
     mtask__spare *next;
@@ -1005,6 +1013,8 @@ static mtask__io *mtask__io_of(mtask_loop *loop) {
     io->loop = loop;
     io->closed.fn = mtask__io_closed;
     io->closed.arg = io;
+    io->entrust.fn = mtask__io_entrusted;
+    io->entrust.arg = io;
     mtask__lock(&mtask__io_process.lock);
     io->number = mtask__io_number();
     io->next = mtask__io_process.loops;
@@ -1297,6 +1307,8 @@ static mtask_status mtask__io_await(mtask_io_case *cases, const mtask_word *bega
         status = mtask__io_sleep(cases, began, memory != NULL ? (struct pollfd *)memory : polled,
                                  count, deadline);
     MTASK_FREE(memory);
+    for (size_t i = 0; i < count && status != MTASK_OK; i++)
+        cases[i].ready = 0;
     if (status == MTASK_BROKEN)
         errno = EBADF;
     return status;
@@ -1308,7 +1320,7 @@ typedef struct mtask__op {
     unsigned event;  /* what it waits for */
     mtask_word word; /* of the descriptor, when it began */
     bool socket;     /* for all that is known */
-    bool gentle;     /* it would block: each try comes after a look */
+    size_t gentle;   /* it would block: each try comes after a look, and writes so much; 0: no */
     bool counted;    /* `deadline` holds */
     int64_t timeout;
     int64_t deadline;
@@ -1324,7 +1336,8 @@ static mtask_status mtask__op_begin(mtask__op *op, int fd, unsigned event, int64
     op->event = event;
     op->word = mtask__fd_look(fd);
     op->socket = (op->word & (MTASK__FD_OWN | MTASK__FD_SOCKET)) != MTASK__FD_OWN;
-    op->gentle = op->counted = false;
+    op->gentle = 0;
+    op->counted = false;
     op->timeout = timeout;
     op->deadline = 0;
     op->self = mtask__io_self();
@@ -1397,7 +1410,16 @@ static mtask_status mtask__op_enter(mtask__op *op) {
     }
     if (mtask__op_is_idle(op))
         return MTASK_EMPTY;
-    return op->gentle ? mtask__op_look(op) : MTASK_OK;
+    return op->gentle != 0 ? mtask__op_look(op) : MTASK_OK;
+}
+
+/* How much one can write to what blocks, and is ready, so that it does not: a pipe has a page free; a
+   terminal says only that there is some room; files never are not ready: 0. */
+static size_t mtask__fd_portion(int fd) {
+    struct stat info;
+    if (fstat(fd, &info) != 0 || S_ISREG(info.st_mode))
+        return 0;
+    return S_ISFIFO(info.st_mode) ? (size_t)PIPE_BUF : 1;
 }
 
 /* It turned out not to be a socket. If it blocks, it is tried only when it is ready: its mode is
@@ -1411,7 +1433,7 @@ static mtask_status mtask__op_no_socket(mtask__op *op) {
         return MTASK_SYSTEM;
     }
     op->socket = false;
-    op->gentle = (flags & O_NONBLOCK) == 0;
+    op->gentle = (flags & O_NONBLOCK) == 0 ? mtask__fd_portion(op->fd) : 0;
     return MTASK_OK;
 }
 
@@ -1681,9 +1703,9 @@ static mtask_status mtask__op_try_write(mtask__op *op, struct iovec *parts, int 
         if (status != MTASK_OK)
             return status;
         first = *parts;
-        if (op->gentle && first.iov_len > PIPE_BUF)
-            first.iov_len = PIPE_BUF; /* so much fits, if there is room at all */
-        put = mtask__op_put(op, op->gentle ? &first : parts, op->gentle ? 1 : n);
+        if (op->gentle != 0 && first.iov_len > op->gentle)
+            first.iov_len = op->gentle;
+        put = mtask__op_put(op, op->gentle != 0 ? &first : parts, op->gentle != 0 ? 1 : n);
         *count = put > 0 ? (size_t)put : 0;
         if (put >= 0) {
             mtask__op_moved(op, (size_t)put, asked);
@@ -2696,6 +2718,9 @@ struct mtask_stream {
     mtask__io *io;             /* of the loop whose tasks use it; NULL: none */
     struct mtask_stream *next; /* in the list of all streams of that loop */
     struct mtask_stream *prev;
+    bool
+        entrusted; /* another thread has left what is held back to the loop; guarded by the process's lock */
+    struct mtask_stream *entrusted_next;
     bool unsent; /* it is in the loop's list of those that hold something back */
     struct mtask_stream *unsent_next;
     struct mtask_stream *unsent_prev;
@@ -2760,6 +2785,48 @@ static void mtask__stream_list(mtask_stream *stream) {
     stream->io->unsent = stream;
 }
 
+/* Takes it out of the list of those that other threads left to the loop. */
+static void mtask__stream_distrust(mtask_stream *stream) {
+    mtask_stream **place = &stream->io->entrusted;
+    mtask__lock(&mtask__io_process.lock);
+    if (stream->entrusted) {
+        while (*place != stream)
+            place = &(*place)->entrusted_next;
+        *place = stream->entrusted_next;
+        stream->entrusted = false;
+    }
+    mtask__unlock(&mtask__io_process.lock);
+}
+
+/* Leaves what it holds to its loop; in another thread. */
+static void mtask__stream_entrust(mtask_stream *stream) {
+    mtask__io *io = stream->io;
+    mtask__lock(&mtask__io_process.lock);
+    if (!stream->entrusted) {
+        stream->entrusted = true;
+        stream->entrusted_next = io->entrusted;
+        io->entrusted = stream;
+    }
+    mtask__unlock(&mtask__io_process.lock);
+    (void)mtask_loop_post(io->loop, &io->entrust);
+}
+
+/* On the loop: it sends these, too. */
+static void mtask__io_entrusted(void *arg) {
+    mtask__io *io = (mtask__io *)arg;
+    mtask_stream *next;
+    mtask_stream *stream;
+    mtask__lock(&mtask__io_process.lock);
+    stream = io->entrusted;
+    io->entrusted = NULL;
+    for (; stream != NULL; stream = next) {
+        next = stream->entrusted_next;
+        stream->entrusted = false;
+        mtask__stream_list(stream);
+    }
+    mtask__unlock(&mtask__io_process.lock);
+}
+
 /* It belongs to no loop any more; on that loop's thread. */
 static void mtask__stream_leave(mtask_stream *stream) {
     mtask__io *io = stream->io;
@@ -2767,6 +2834,7 @@ static void mtask__stream_leave(mtask_stream *stream) {
     if (io == NULL)
         return;
     mtask__stream_unlist(stream);
+    mtask__stream_distrust(stream);
     record =
         mtask__stream_number(stream) >= 0 && (size_t)mtask__stream_number(stream) < io->capacity
             ? &io->records[mtask__stream_number(stream)]
@@ -2925,6 +2993,19 @@ static void mtask__stream_push(mtask_stream *stream) {
     errno = saved;
 }
 
+/* Lets go of the output. What is still held back then, whatever has become of the call, is the loop's
+   to send: also what others left to the caller, since they could not lock it. */
+static void mtask__stream_unlock(mtask_stream *stream, const mtask__op *op) {
+    bool held = mtask__stream_held(stream) > 0;
+    (void)mtask_mutex_unlock(&stream->writing);
+    if (!held || stream->io == NULL || mtask__stream_number(stream) < 0)
+        return;
+    if (stream->io == op->io)
+        mtask__stream_list(stream);
+    else
+        mtask__stream_entrust(stream);
+}
+
 static void mtask__io_flush(mtask_loop *loop) {
     mtask__io *io = (mtask__io *)(void *)loop->io;
     while (io->unsent != NULL) {
@@ -3036,12 +3117,8 @@ static mtask_status mtask__stream_put(mtask_stream *stream, mtask__op *op, mtask
         if (status != MTASK_OK && pieces->left < all)
             (void)mtask__stream_fail(stream, status);
     }
-    if (status != MTASK_OK || mtask__stream_held(stream) == 0)
-        return status;
-    if (stream->io != NULL && stream->io == op->io)
-        mtask__stream_list(stream);
-    else if (stream->io != NULL) /* its loop does not know */
-        status = mtask__stream_send(stream, op);
+    if (status == MTASK_OK && stream->io != NULL && stream->io != op->io)
+        (void)mtask__stream_try_send(stream, op); /* its loop would do it, but later */
     return status;
 }
 
@@ -3055,7 +3132,7 @@ MTASK_API mtask_status mtask_stream_writev(mtask_stream *stream, const struct io
     if (status != MTASK_OK)
         return status;
     status = mtask__stream_put(stream, &op, &pieces);
-    (void)mtask_mutex_unlock(&stream->writing);
+    mtask__stream_unlock(stream, &op);
     return status;
 }
 
@@ -3099,7 +3176,7 @@ MTASK_API mtask_status mtask_stream_drain(mtask_stream *stream, int64_t timeout)
     if (status != MTASK_OK)
         return status;
     status = mtask__stream_send(stream, &op);
-    (void)mtask_mutex_unlock(&stream->writing);
+    mtask__stream_unlock(stream, &op);
     return status;
 }
 
@@ -3121,7 +3198,7 @@ MTASK_API mtask_status mtask_stream_sendfile(mtask_stream *stream, int file, int
         if (status != MTASK_OK && status != MTASK_CLOSED && (sent > 0 || status == MTASK_BROKEN))
             (void)mtask__stream_fail(stream, status);
     }
-    (void)mtask_mutex_unlock(&stream->writing);
+    mtask__stream_unlock(stream, &op);
     return status;
 }
 
