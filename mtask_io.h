@@ -2715,7 +2715,9 @@ struct mtask_stream {
     mtask_mutex writing;
     mtask_status broken; /* the output: MTASK_OK, or why nothing can be written any more */
     int broken_error;
-    mtask__io *io;             /* of the loop whose tasks use it; NULL: none */
+    /* Of the loop whose tasks use it; NULL: none. The loop's thread writes it: NULL under the process's
+       lock, so that who has that may use it. */
+    mtask__io *io;
     struct mtask_stream *next; /* in the list of all streams of that loop */
     struct mtask_stream *prev;
     bool
@@ -2761,6 +2763,11 @@ static void mtask__buffer_give(mtask__io *io, char *buffer, size_t size) {
     io->spares++;
 }
 
+/* For other threads than its loop's it is a hint. */
+static mtask__io *mtask__stream_io(const mtask_stream *stream) {
+    return mtask__load(&stream->io, RELAXED); /* see its declaration */
+}
+
 /* Takes it out of the list of those that hold something back. */
 static void mtask__stream_unlist(mtask_stream *stream) {
     if (!stream->unsent)
@@ -2771,7 +2778,7 @@ static void mtask__stream_unlist(mtask_stream *stream) {
     if (stream->unsent_prev != NULL)
         stream->unsent_prev->unsent_next = stream->unsent_next;
     else
-        stream->io->unsent = stream->unsent_next;
+        mtask__stream_io(stream)->unsent = stream->unsent_next;
 }
 
 static void mtask__stream_list(mtask_stream *stream) {
@@ -2779,15 +2786,15 @@ static void mtask__stream_list(mtask_stream *stream) {
         return;
     stream->unsent = true;
     stream->unsent_prev = NULL;
-    stream->unsent_next = stream->io->unsent;
+    stream->unsent_next = mtask__stream_io(stream)->unsent;
     if (stream->unsent_next != NULL)
         stream->unsent_next->unsent_prev = stream;
-    stream->io->unsent = stream;
+    mtask__stream_io(stream)->unsent = stream;
 }
 
-/* Takes it out of the list of those that other threads left to the loop. */
-static void mtask__stream_distrust(mtask_stream *stream) {
-    mtask_stream **place = &stream->io->entrusted;
+/* Takes it from the loop: also what other threads left to it. */
+static void mtask__stream_free_from(mtask_stream *stream, mtask__io *io) {
+    mtask_stream **place = &io->entrusted;
     mtask__lock(&mtask__io_process.lock);
     if (stream->entrusted) {
         while (*place != stream)
@@ -2795,20 +2802,22 @@ static void mtask__stream_distrust(mtask_stream *stream) {
         *place = stream->entrusted_next;
         stream->entrusted = false;
     }
+    mtask__store(&stream->io, (mtask__io *)NULL, RELAXED); /* ordered by the lock */
     mtask__unlock(&mtask__io_process.lock);
 }
 
 /* Leaves what it holds to its loop; in another thread. */
 static void mtask__stream_entrust(mtask_stream *stream) {
-    mtask__io *io = stream->io;
+    mtask__io *io;
     mtask__lock(&mtask__io_process.lock);
-    if (!stream->entrusted) {
+    io = mtask__stream_io(stream);
+    if (io != NULL && !stream->entrusted) {
         stream->entrusted = true;
         stream->entrusted_next = io->entrusted;
         io->entrusted = stream;
+        (void)mtask_loop_post(io->loop, &io->entrust);
     }
     mtask__unlock(&mtask__io_process.lock);
-    (void)mtask_loop_post(io->loop, &io->entrust);
 }
 
 /* On the loop: it sends these, too. */
@@ -2829,12 +2838,11 @@ static void mtask__io_entrusted(void *arg) {
 
 /* It belongs to no loop any more; on that loop's thread. */
 static void mtask__stream_leave(mtask_stream *stream) {
-    mtask__io *io = stream->io;
+    mtask__io *io = mtask__stream_io(stream);
     mtask__record *record;
     if (io == NULL)
         return;
     mtask__stream_unlist(stream);
-    mtask__stream_distrust(stream);
     record =
         mtask__stream_number(stream) >= 0 && (size_t)mtask__stream_number(stream) < io->capacity
             ? &io->records[mtask__stream_number(stream)]
@@ -2847,19 +2855,22 @@ static void mtask__stream_leave(mtask_stream *stream) {
         stream->prev->next = stream->next;
     else
         io->streams = stream->next;
-    stream->io = NULL;
+    mtask__stream_free_from(stream, io);
 }
 
 /* A task uses it: it belongs to that task's loop from now on, unless it belongs to one. */
 static void mtask__stream_join(mtask_stream *stream, mtask__io *io) {
-    if (io == NULL || stream->io != NULL)
+    if (io == NULL || mtask__stream_io(stream) != NULL)
         return;
-    stream->io = io;
     stream->prev = NULL;
     stream->next = io->streams;
     if (stream->next != NULL)
         stream->next->prev = stream;
     io->streams = stream;
+    mtask__store(&stream->io, io, RELAXED);
+    mtask__fence(); /* pairs with mtask__stream_unlock: that sees the loop, or this what is held */
+    if (mtask__load(&stream->held, RELAXED) > 0)
+        mtask__stream_list(stream);
 }
 
 MTASK_API mtask_status mtask_stream_open(mtask_stream **stream, int fd,
@@ -2969,7 +2980,7 @@ static mtask_status mtask__stream_try_send(mtask_stream *stream, mtask__op *op) 
 
 /* The loop itself sends what it can; the rest when there is room. */
 static void mtask__stream_push(mtask_stream *stream) {
-    mtask__io *io = stream->io;
+    mtask__io *io = mtask__stream_io(stream);
     mtask__op op;
     mtask_status status;
     int saved = errno;
@@ -2997,12 +3008,17 @@ static void mtask__stream_push(mtask_stream *stream) {
    to send: also what others left to the caller, since they could not lock it. */
 static void mtask__stream_unlock(mtask_stream *stream, const mtask__op *op) {
     bool held = mtask__stream_held(stream) > 0;
+    mtask__io *io = mtask__stream_io(stream);
     (void)mtask_mutex_unlock(&stream->writing);
-    if (!held || stream->io == NULL || mtask__stream_number(stream) < 0)
+    if (!held || mtask__stream_number(stream) < 0)
         return;
-    if (stream->io == op->io)
+    if (io == NULL) {
+        mtask__fence(); /* pairs with mtask__stream_join */
+        io = mtask__stream_io(stream);
+    }
+    if (io != NULL && io == op->io)
         mtask__stream_list(stream);
-    else
+    else if (io != NULL)
         mtask__stream_entrust(stream);
 }
 
@@ -3117,7 +3133,8 @@ static mtask_status mtask__stream_put(mtask_stream *stream, mtask__op *op, mtask
         if (status != MTASK_OK && pieces->left < all)
             (void)mtask__stream_fail(stream, status);
     }
-    if (status == MTASK_OK && stream->io != NULL && stream->io != op->io)
+    if (status == MTASK_OK && mtask__stream_io(stream) != NULL &&
+        mtask__stream_io(stream) != op->io)
         (void)mtask__stream_try_send(stream, op); /* its loop would do it, but later */
     return status;
 }
@@ -3300,7 +3317,8 @@ static mtask_status mtask__stream_room(mtask_stream *stream, mtask__io *io, size
 static bool mtask__stream_pause(mtask_stream *stream, const mtask__op *in) {
     bool held = false;
     mtask__op op;
-    if (mtask__stream_held(stream) > 0 && stream->io != NULL && stream->io == in->io) {
+    if (mtask__stream_held(stream) > 0 && mtask__stream_io(stream) != NULL &&
+        mtask__stream_io(stream) == in->io) {
         mtask__stream_push(stream);
     } else if (mtask__stream_held(stream) > 0 &&
                mtask_mutex_lock_for(&stream->writing, MTASK_NOWAIT) == MTASK_OK) {
@@ -4031,31 +4049,28 @@ static bool mtask__signals_enter(mtask_signals *signals) {
     return false;
 }
 
-/* Takes it out, and lets go of the signals. Under the lock. False: it was not in it. */
-static bool mtask__signals_leave(mtask_signals *signals) {
+/* Takes it out, and lets go of the first `caught` of its signals. Under the lock. */
+static void mtask__signals_leave(mtask_signals *signals, size_t caught) {
     mtask__io_state *state = &mtask__io_process;
     for (unsigned i = 0; i < MTASK__CATCHES; i++)
         if (mtask__load(&state->catches[i], RELAXED) == signals) { /* changes under the lock */
-            for (size_t j = 0; j < signals->count; j++)
+            for (size_t j = 0; j < caught; j++)
                 mtask__signal_release(signals->numbers[j]);
             mtask__store(&state->catches[i], (mtask_signals *)NULL, SEQ_CST);
-            return true;
         }
-    return false;
 }
 
 /* Catches them all, or none. Under the lock. */
-static mtask_status mtask__signals_begin(mtask_signals *signals, const int *numbers, size_t count) {
-    mtask_status status = mtask__signals_enter(signals) ? MTASK_OK : MTASK_FULL;
-    for (size_t i = 0; i < count && status == MTASK_OK; i++) {
-        if (!mtask__signal_catch(numbers[i]))
-            status = errno == EINVAL ? MTASK_INVALID : MTASK_SYSTEM;
-        else
-            signals->numbers[signals->count++] = numbers[i];
-    }
-    if (status != MTASK_OK)
-        (void)mtask__signals_leave(signals);
-    return status;
+static mtask_status mtask__signals_begin(mtask_signals *signals) {
+    size_t caught = 0;
+    if (!mtask__signals_enter(signals))
+        return MTASK_FULL;
+    while (caught < signals->count && mtask__signal_catch(signals->numbers[caught]))
+        caught++;
+    if (caught == signals->count)
+        return MTASK_OK;
+    mtask__signals_leave(signals, caught);
+    return errno == EINVAL ? MTASK_INVALID : MTASK_SYSTEM;
 }
 
 MTASK_API mtask_status mtask_signals_create(mtask_signals **signals, const int *numbers,
@@ -4072,11 +4087,13 @@ MTASK_API mtask_status mtask_signals_create(mtask_signals **signals, const int *
     if (made == NULL)
         return MTASK_NOMEM;
     memset((void *)made, 0, sizeof *made);
+    made->count = count;
+    memcpy(made->numbers, numbers, count * sizeof *numbers);
     status = mtask_io_pipe(made->ends);
     if (status == MTASK_OK) {
         mtask__io_init();
         mtask__lock(&mtask__io_process.lock);
-        status = mtask__signals_begin(made, numbers, count);
+        status = mtask__signals_begin(made);
         mtask__unlock(&mtask__io_process.lock);
         if (status == MTASK_OK) {
             *signals = made;
@@ -4109,7 +4126,7 @@ MTASK_API void mtask_signals_destroy(mtask_signals *signals) {
     if (signals == NULL)
         return;
     mtask__lock(&mtask__io_process.lock);
-    (void)mtask__signals_leave(signals);
+    mtask__signals_leave(signals, signals->count);
     mtask__unlock(&mtask__io_process.lock);
     while (mtask__load(&mtask__io_process.catching, SEQ_CST) != 0)
         mtask__stall(&turn);

@@ -343,7 +343,7 @@ check_58_wget() {
 start_server() {
     local file=$1 _
     shift
-    "$@" >"$tmp/server.out" 2>"$tmp/server.err" &
+    timeout -k 1 60 "$@" >"$tmp/server.out" 2>"$tmp/server.err" &
     server=$!
     for _ in $(seq 200); do
         [ ! -S "$file" ] || return 0
@@ -414,6 +414,11 @@ check_63_signals() {
             sleep 0.05
         done
     done
+    for _ in $(seq 200); do
+        kill -0 "$pid" 2>"$tmp/err" || break
+        sleep 0.05
+    done
+    kill -KILL "$pid" 2>"$tmp/err"
     wait "$pid" && [ "$(wc -l <"$tmp/out")" -eq 6 ] && grep -q '^SIGINT: enough$' "$tmp/out"
 }
 
