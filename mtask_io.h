@@ -284,8 +284,8 @@ MTASK_API mtask_status mtask_io_sendto(int fd, const void *data, size_t size,
 /* A descriptor with buffers. One task or thread at a time reads; any number write: each write stays
    in one piece. What is written is sent when the buffer is full, when its reader has to wait for
    input, by mtask_stream_drain and _close; and if tasks use it, also when their loop has run all that
-   could run. Tasks that use a stream are of one loop, and it is closed and destroyed on that loop's
-   thread; other threads may write to it as long as that loop runs, and each of their writes is sent at once, or soon by the loop. While a stream waits for input
+   could run. A stream that tasks use belongs to the loop of the first of them, and is destroyed on that loop's thread, or when the loop
+   has ended; other threads may read, write and close it: what they write is sent at once, or soon by the loop. While a stream waits for input
    with nothing in its buffers, it has none. */
 typedef struct mtask_stream mtask_stream;
 
@@ -481,7 +481,8 @@ typedef struct mtask_serve_desc {
     void *ctx;              /* for the handler and on_ready */
     unsigned loops;         /* so many threads with a loop each, which share the port;
                                MTASK_LOOP_PER_CPU: one for each CPU (default: in a task, none: its
-                               own loop serves; elsewhere 1) */
+                               own loop serves; elsewhere 1, for mtask_serve in the calling
+                               thread) */
     size_t max_connections; /* at once, all loops together; others wait to be accepted (default: no
                                limit) */
     mtask_listen_desc listen;
@@ -574,6 +575,9 @@ extern "C" {
 static int mtask__os_socket(int domain, int type);
 static bool mtask__os_socketpair(int ends[2]);
 static int mtask__os_accept(int fd, struct sockaddr *address, socklen_t *size);
+
+/* As writev, but without a SIGPIPE. ENOSYS: there is no such call. */
+static ssize_t mtask__os_write_quiet(int fd, const struct iovec *parts, int n);
 
 /* Sends a piece of a file; as write. ENOSYS: there is no such call. */
 static ssize_t mtask__os_sendfile(int to, int file, int64_t offset, size_t size);
@@ -765,10 +769,12 @@ static mtask_word *mtask__fd_word(int fd, bool make) {
 }
 
 static mtask_word mtask__fd_look(int fd) {
-    int saved = errno;
-    const mtask_word *word = mtask__fd_word(fd, false);
-    errno = saved;
-    return word != NULL ? mtask__load(word, ACQUIRE) : 0; /* pairs with mtask__fd_renew */
+    const mtask_word *chunk = NULL;
+    if ((unsigned)fd < MTASK__FD_CHUNK * MTASK__FD_CHUNKS) /* nor negative */
+        chunk = mtask__load(&mtask__io_process.words[(unsigned)fd / MTASK__FD_CHUNK],
+                            ACQUIRE); /* pairs with the CAS in mtask__fd_word */
+    return chunk != NULL ? mtask__load(&chunk[(unsigned)fd % MTASK__FD_CHUNK], ACQUIRE)
+                         : 0; /* pairs with mtask__fd_renew */
 }
 
 /* What mtask__fd_word's failure is called. */
@@ -882,7 +888,7 @@ static mtask__record *mtask__io_watched(const mtask__io *io, int fd, mtask_word 
 /* What is waited for now: see mtask__os_poller_want. */
 static void mtask__io_want(mtask__io *io, int fd) {
     const mtask__record *record = &io->records[fd];
-    unsigned events = record->sender != NULL ? MTASK__POLL_WRITE : 0u;
+    unsigned events = record->sender != NULL ? (unsigned)MTASK__POLL_WRITE : 0u;
     for (const mtask__io_node *node = record->first; node != NULL; node = node->next)
         events |= node->which->events;
     if (record->watched)
@@ -932,9 +938,12 @@ static mtask_status mtask__record_watch(mtask__record *record, mtask__poller *po
    closed behind its back. What `fd` was when its caller began must still be: `began` (a word).
    MTASK_OK, MTASK_UNSUPPORTED (always ready), MTASK_BROKEN, MTASK_NOMEM, MTASK_SYSTEM. */
 static mtask_status mtask__io_watch(mtask__io *io, int fd, mtask_word began) {
-    mtask_word *place = mtask__fd_word(fd, true);
+    mtask__record *record = mtask__io_watched(io, fd, mtask__fd_look(fd));
+    mtask_word *place;
     mtask_word word;
-    mtask__record *record;
+    if (record != NULL && (began & MTASK__FD_OWN) != 0)
+        return record->generation == mtask__fd_generation(began) ? MTASK_OK : MTASK_BROKEN;
+    place = mtask__fd_word(fd, true);
     if (place == NULL)
         return mtask__fd_refused();
     word = mtask__fd_claim(place, io->number);
@@ -1081,6 +1090,23 @@ static mtask_status mtask__io_join(mtask__io *io, mtask_io_case *cases, const mt
     return status;
 }
 
+static void mtask__io_wait_init(mtask__io_wait *wait, mtask__io *io, mtask__strand *self, int fd) {
+    memset((void *)wait, 0, sizeof *wait);
+    wait->waiter.expected = (mtask_word)fd;
+    wait->waiter.flags = MTASK__DESCRIPTOR;
+    wait->waiter.queued = true;
+    wait->waiter.parker = &self->parker;
+    io->streak = 0;
+}
+
+static mtask_status mtask__io_suspend(mtask__strand *self, mtask__io_wait *wait, int64_t deadline) {
+    mtask_status status;
+    self->loop->outside++;
+    status = mtask__strand_park(&self->parker, &wait->waiter, deadline);
+    self->loop->outside--;
+    return status;
+}
+
 /* Parks until one of them is ready. */
 static mtask_status mtask__io_park(mtask__strand *self, mtask_io_case *cases,
                                    const mtask_word *began, mtask__io_node *nodes, size_t count,
@@ -1091,20 +1117,12 @@ static mtask_status mtask__io_park(mtask__strand *self, mtask_io_case *cases,
     if (io == NULL)
         return MTASK_NOMEM;
     memset((void *)nodes, 0, count * sizeof *nodes);
-    memset((void *)&wait, 0, sizeof wait);
-    wait.waiter.expected = (mtask_word)cases[0].fd;
-    wait.waiter.flags = MTASK__DESCRIPTOR;
-    wait.waiter.queued = true;
-    wait.waiter.parker = &self->parker;
-    io->streak = 0;
+    mtask__io_wait_init(&wait, io, self, cases[0].fd);
     status = mtask__io_join(io, cases, began, nodes, count, &wait);
-    if (status == MTASK_OK) {
-        self->loop->outside++;
-        status = mtask__strand_park(&self->parker, &wait.waiter, deadline);
-        self->loop->outside--;
-    } else if (status == MTASK_UNSUPPORTED) {
+    if (status == MTASK_OK)
+        status = mtask__io_suspend(self, &wait, deadline);
+    else if (status == MTASK_UNSUPPORTED)
         status = MTASK_OK;
-    }
     for (size_t i = 0; i < count; i++) {
         if (nodes[i].wait != NULL)
             mtask__node_unlink(io, &nodes[i]);
@@ -1328,10 +1346,8 @@ typedef struct mtask__op {
     mtask__io *io;       /* of its loop */
 } mtask__op;
 
-/* MTASK_OK, MTASK_INVALID, MTASK_NOMEM. */
-static mtask_status mtask__op_begin(mtask__op *op, int fd, unsigned event, int64_t timeout) {
-    if (timeout < 0)
-        return MTASK_INVALID;
+/* Of whoever does not wait. */
+static void mtask__op_init(mtask__op *op, int fd, unsigned event, int64_t timeout) {
     op->fd = fd;
     op->event = event;
     op->word = mtask__fd_look(fd);
@@ -1340,6 +1356,15 @@ static mtask_status mtask__op_begin(mtask__op *op, int fd, unsigned event, int64
     op->counted = false;
     op->timeout = timeout;
     op->deadline = 0;
+    op->self = NULL;
+    op->io = NULL;
+}
+
+/* MTASK_OK, MTASK_INVALID, MTASK_NOMEM. */
+static mtask_status mtask__op_begin(mtask__op *op, int fd, unsigned event, int64_t timeout) {
+    if (timeout < 0)
+        return MTASK_INVALID;
+    mtask__op_init(op, fd, event, timeout);
     op->self = mtask__io_self();
     op->io = op->self != NULL ? mtask__io_of(op->self->loop) : NULL;
     return op->self != NULL && op->io == NULL ? MTASK_NOMEM : MTASK_OK;
@@ -1355,13 +1380,36 @@ static mtask_status mtask__op_count(mtask__op *op) {
     return mtask__deadline(op->timeout, &op->deadline);
 }
 
+/* mtask__io_await, of a task and one descriptor. */
+static mtask_status mtask__op_park(const mtask__op *op, mtask_io_case *one) {
+    mtask__io_node node;
+    mtask__io_wait wait;
+    mtask_status status = mtask__io_watch(op->io, op->fd, op->word);
+    wait.broken = status == MTASK_BROKEN;
+    if (status == MTASK_OK) {
+        mtask__io_wait_init(&wait, op->io, op->self, op->fd);
+        mtask__node_link(op->io, &node, &wait, one);
+        status = mtask__io_suspend(op->self, &wait, op->deadline);
+        mtask__node_unlink(op->io, &node);
+    }
+    if (wait.broken) {
+        errno = EBADF;
+        return MTASK_BROKEN;
+    }
+    return status == MTASK_UNSUPPORTED || one->ready != 0 ? MTASK_OK : status;
+}
+
 static mtask_status mtask__op_wait(mtask__op *op) {
     mtask_io_case one;
     mtask_status status = mtask__op_count(op);
+    if (status != MTASK_OK)
+        return status;
     one.fd = op->fd;
     one.events = op->event;
     one.ready = 0;
-    return status != MTASK_OK ? status : mtask__io_await(&one, &op->word, 1, op->deadline);
+    if (op->self != NULL)
+        return mtask__op_park(op, &one);
+    return mtask__io_await(&one, &op->word, 1, op->deadline);
 }
 
 /* Whether one that would block is ready: MTASK_OK, MTASK_EMPTY, MTASK_SYSTEM. */
@@ -1381,11 +1429,11 @@ static mtask_status mtask__op_look(const mtask__op *op) {
    again; so who cannot wait for that tries. */
 static bool mtask__op_is_idle(const mtask__op *op) {
     const mtask__record *record;
-    if ((op->word & MTASK__FD_STREAM) == 0 || op->io == NULL || op->timeout == 0 ||
-        (op->self != NULL && mtask__strand_has_reason(op->self)))
+    if ((op->word & MTASK__FD_STREAM) == 0 || op->io == NULL)
         return false;
     record = mtask__io_watched(op->io, op->fd, op->word);
-    return record != NULL && (record->ready & (op->event | MTASK__POLL_ODD)) == 0;
+    return record != NULL && (record->ready & (op->event | MTASK__POLL_ODD)) == 0 &&
+           op->timeout != 0 && (op->self == NULL || !mtask__strand_has_reason(op->self));
 }
 
 /* A task that never has to wait lets the others run now and then. */
@@ -1666,6 +1714,9 @@ static ssize_t mtask__op_put(const mtask__op *op, struct iovec *parts, int n) {
         mtask__message(&message, parts, n);
         return sendmsg(op->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
+    put = mtask__os_write_quiet(op->fd, parts, n);
+    if (put >= 0 || errno != ENOSYS)
+        return put;
     mtask__pipe_guard_begin(&guard);
     put = n == 1 ? write(op->fd, parts->iov_base, parts->iov_len) : writev(op->fd, parts, n);
     mtask__pipe_guard_end(&guard, put < 0);
@@ -1918,12 +1969,13 @@ static mtask_word mtask__fd_kind(int fd) {
 
 MTASK_API mtask_status mtask_io_adopt(int fd) {
     int saved = errno;
-    int flags = fcntl(fd, F_GETFL);
+    int flags;
     mtask_word kind;
-    if (flags < 0 || ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0))
-        return MTASK_SYSTEM;
     if ((mtask__fd_look(fd) & MTASK__FD_OWN) != 0)
         return MTASK_OK;
+    flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0))
+        return MTASK_SYSTEM;
     kind = mtask__fd_kind(fd);
     errno = saved;
     return mtask__fd_own(fd, kind);
@@ -2519,7 +2571,7 @@ static const mtask_address *mtask__listen_choose(const mtask_address *found, siz
 
 MTASK_API mtask_status mtask_tcp_listen(int *fd, const char *address,
                                         const mtask_listen_desc *desc) {
-    static const mtask_listen_desc usual; /* zero: all default */
+    static const mtask_listen_desc usual = {0, false, false}; /* all default */
     mtask_address found[MTASK__LOOKUP_MOST];
     mtask_address any;
     struct in_addr ip4;
@@ -2700,6 +2752,7 @@ struct mtask__part;
 /* A stream. What is said to be of its input is its reader's; of its output, of who holds `writing`. */
 struct mtask_stream {
     int fd;      /* -1: closed; others may look while it is closed */
+    int number;  /* what that was */
     size_t held; /* bytes of output in the buffer; its reader looks while others write */
     size_t buffer;
     size_t limit;
@@ -2843,10 +2896,7 @@ static void mtask__stream_leave(mtask_stream *stream) {
     if (io == NULL)
         return;
     mtask__stream_unlist(stream);
-    record =
-        mtask__stream_number(stream) >= 0 && (size_t)mtask__stream_number(stream) < io->capacity
-            ? &io->records[mtask__stream_number(stream)]
-            : NULL;
+    record = (size_t)stream->number < io->capacity ? &io->records[stream->number] : NULL;
     if (record != NULL && record->sender == stream)
         record->sender = NULL;
     if (stream->next != NULL)
@@ -2860,14 +2910,21 @@ static void mtask__stream_leave(mtask_stream *stream) {
 
 /* A task uses it: it belongs to that task's loop from now on, unless it belongs to one. */
 static void mtask__stream_join(mtask_stream *stream, mtask__io *io) {
+    bool first;
     if (io == NULL || mtask__stream_io(stream) != NULL)
+        return;
+    mtask__lock(&mtask__io_process.lock);
+    first = mtask__stream_io(stream) == NULL; /* tasks of two loops may begin with it */
+    if (first)
+        mtask__store(&stream->io, io, RELAXED); /* ordered by the lock */
+    mtask__unlock(&mtask__io_process.lock);
+    if (!first)
         return;
     stream->prev = NULL;
     stream->next = io->streams;
     if (stream->next != NULL)
         stream->next->prev = stream;
     io->streams = stream;
-    mtask__store(&stream->io, io, RELAXED);
     mtask__fence(); /* pairs with mtask__stream_unlock: that sees the loop, or this what is held */
     if (mtask__load(&stream->held, RELAXED) > 0)
         mtask__stream_list(stream);
@@ -2884,7 +2941,7 @@ MTASK_API mtask_status mtask_stream_open(mtask_stream **stream, int fd,
     if (made == NULL)
         return MTASK_NOMEM;
     memset((void *)made, 0, sizeof *made);
-    made->fd = fd;
+    made->fd = made->number = fd;
     made->buffer = desc != NULL && desc->buffer != 0 ? desc->buffer : MTASK_STREAM_BUFFER;
     made->limit = desc != NULL && desc->limit != 0 ? desc->limit : MTASK_STREAM_LIMIT;
     if (made->limit > SIZE_MAX / 4)
@@ -2981,24 +3038,22 @@ static mtask_status mtask__stream_try_send(mtask_stream *stream, mtask__op *op) 
 /* The loop itself sends what it can; the rest when there is room. */
 static void mtask__stream_push(mtask_stream *stream) {
     mtask__io *io = mtask__stream_io(stream);
+    mtask__record *record;
     mtask__op op;
-    mtask_status status;
     int saved = errno;
     if (mtask__stream_number(stream) < 0 ||
         mtask_mutex_lock_for(&stream->writing, MTASK_NOWAIT) != MTASK_OK)
-        return; /* who writes sends all */
-    (void)mtask__op_begin(&op, mtask__stream_number(stream), MTASK_IO_WRITE, MTASK_NOWAIT);
+        return; /* who writes sends all, or leaves it to the loop again */
+    mtask__op_init(&op, mtask__stream_number(stream), MTASK_IO_WRITE, MTASK_NOWAIT);
     op.io = io;
-    status = mtask__stream_try_send(stream, &op);
-    if (status == MTASK_EMPTY)
-        status = mtask__io_watch(io, mtask__stream_number(stream), op.word);
-    if ((size_t)mtask__stream_number(stream) < io->capacity &&
-        io->records[mtask__stream_number(stream)].watched) {
-        mtask__record *record = &io->records[mtask__stream_number(stream)];
+    if (mtask__stream_try_send(stream, &op) == MTASK_EMPTY)
+        (void)mtask__io_watch(io, op.fd, op.word);
+    record = mtask__io_watched(io, op.fd, op.word);
+    if (record != NULL && (record->sender != NULL || mtask__stream_held(stream) > 0)) {
         record->sender = mtask__stream_held(stream) > 0 ? stream : NULL;
         if (record->sender != NULL)
             record->ready = (unsigned char)(record->ready & ~MTASK__POLL_WRITE);
-        mtask__io_want(io, mtask__stream_number(stream));
+        mtask__io_want(io, op.fd);
     }
     (void)mtask_mutex_unlock(&stream->writing);
     errno = saved;
@@ -3110,15 +3165,15 @@ static mtask_status mtask__stream_append(mtask_stream *stream, mtask__io *io,
         memmove(stream->out, stream->out + stream->out_begin, held);
         mtask__stream_hold(stream, 0, held);
     }
-    while (pieces->left > 0) {
-        struct iovec part;
-        size_t size;
-        (void)mtask__pieces_copy(pieces, &part, 1, &size);
+    for (int i = 0; i < pieces->n; i++) {
+        size_t offset = i == 0 ? pieces->offset : 0;
+        size_t size = pieces->parts[i].iov_len - offset;
         if (size > 0)
-            memcpy(stream->out + stream->out_end, part.iov_base, size);
+            memcpy(stream->out + stream->out_end, (const char *)pieces->parts[i].iov_base + offset,
+                   size);
         mtask__stream_hold(stream, stream->out_begin, stream->out_end + size);
-        mtask__pieces_skip(pieces, size);
     }
+    pieces->left = 0;
     return MTASK_OK;
 }
 
@@ -3228,10 +3283,14 @@ MTASK_API mtask_status mtask_stream_shutdown(mtask_stream *stream, int64_t timeo
     return errno == ENOTSOCK || errno == EOPNOTSUPP ? MTASK_UNSUPPORTED : MTASK_SYSTEM;
 }
 
-/* Closes its descriptor. Its buffers stay: somebody may be about to find out. */
+/* Closes its descriptor. Its buffers stay: somebody may be about to find out. In another thread than
+   its loop's, it stays in that loop's lists. */
 static void mtask__stream_shut(mtask_stream *stream) {
     int fd = mtask__stream_number(stream);
-    mtask__stream_leave(stream);
+    const mtask_loop *loop = mtask_loop_current();
+    if (loop != NULL && loop->io != NULL && mtask__stream_io(stream) != NULL &&
+        &mtask__stream_io(stream)->base == loop->io)
+        mtask__stream_leave(stream);
     mtask__store(&stream->fd, -1, RELAXED); /* pairs with mtask__stream_number: a hint */
     mtask__fd_drop(&fd);
 }
@@ -3269,6 +3328,7 @@ MTASK_API void mtask_stream_destroy(mtask_stream *stream) {
     io = mtask__coro_me()->loop != NULL ? (mtask__io *)(void *)mtask__coro_me()->loop->io : NULL;
     if (mtask__stream_number(stream) >= 0)
         mtask__stream_shut(stream);
+    mtask__stream_leave(stream);
     mtask__buffer_give(io, stream->in, stream->in_size);
     mtask__buffer_give(io, stream->out, stream->buffer);
     MTASK_FREE(stream);
@@ -3360,11 +3420,11 @@ static mtask_status mtask__stream_more(mtask_stream *stream, mtask__op *op, size
         errno = stream->ended_error;
         return status;
     }
-    for (;;) {
+    for (bool ready = !mtask__op_is_idle(op);; ready = true) {
         struct iovec part;
         size_t got = 0;
         status = MTASK_EMPTY;
-        if (!mtask__op_is_idle(op)) {
+        if (ready) {
             status = mtask__stream_room(stream, op->io, least);
             if (status != MTASK_OK)
                 return status;
@@ -3662,8 +3722,8 @@ MTASK_API mtask_status mtask_offload(mtask_fn fn, void *arg, mtask_outcome *outc
 typedef struct mtask__errand {
     mtask_fn fn;
     void (*drop)(void *data);
-    mtask_word left; /* 1: one of the two has let go */
-    max_align_t data[];
+    mtask_word left;                            /* 1: one of the two has let go */
+    char data[16] __attribute__((aligned(16))); /* and more */
 } mtask__errand;
 
 static void mtask__errand_free(mtask__errand *errand) {
@@ -4708,11 +4768,44 @@ MTASK_API mtask_status mtask_server_destroy(mtask_server *server) {
     return status;
 }
 
+/* What to serve. */
+typedef struct mtask__serving {
+    const char *address;
+    mtask_handler *handler;
+    const mtask_serve_desc *desc;
+    mtask_status status;
+    int error; /* errno of that */
+} mtask__serving;
+
+static void *mtask__serving_run(void *arg) {
+    mtask__serving *serving = (mtask__serving *)arg;
+    serving->status = mtask_serve(serving->address, serving->handler, serving->desc);
+    serving->error = errno;
+    return NULL;
+}
+
+/* In a loop of the calling thread: a process with one thread spares the system some work. */
+static mtask_status mtask__serve_here(mtask__serving *serving) {
+    mtask_loop_desc desc;
+    mtask_status status;
+    memset(&desc, 0, sizeof desc);
+    desc.name = "Server";
+    serving->status = MTASK_SYSTEM;
+    status = mtask_loop_run_ex(mtask__serving_run, serving, NULL, &desc);
+    if (status != MTASK_OK)
+        return status;
+    errno = serving->error;
+    return serving->status;
+}
+
 MTASK_API mtask_status mtask_serve(const char *address, mtask_handler *handler,
                                    const mtask_serve_desc *desc) {
+    mtask__serving serving = {address, handler, desc, MTASK_OK, 0};
     mtask_server *server;
-    mtask_status status =
-        mtask__server_create(&server, address, handler, desc, desc != NULL && desc->signals);
+    mtask_status status;
+    if ((desc == NULL || desc->loops == 0) && mtask_loop_current() == NULL)
+        return mtask__serve_here(&serving);
+    status = mtask__server_create(&server, address, handler, desc, desc != NULL && desc->signals);
     if (status != MTASK_OK)
         return status;
     if (desc != NULL && desc->on_ready != NULL)
@@ -4739,6 +4832,19 @@ static bool mtask__os_socketpair(int ends[2]) {
 
 static int mtask__os_accept(int fd, struct sockaddr *address, socklen_t *size) {
     return accept4(fd, address, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+static ssize_t mtask__os_write_quiet(int fd, const struct iovec *parts, int n) {
+    static mtask_word missing; /* 1: this system (before Linux 6.18) does not know it */
+    ssize_t put;
+    if (mtask__load(&missing, RELAXED) == 0) {
+        put = pwritev2(fd, parts, n, -1, 0x100 /* RWF_NOSIGNAL */);
+        if (put >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS))
+            return put;
+        mtask__store(&missing, 1, RELAXED);
+    }
+    errno = ENOSYS;
+    return -1;
 }
 
 static ssize_t mtask__os_sendfile(int to, int file, int64_t offset, size_t size) {
@@ -4798,6 +4904,12 @@ static bool mtask__os_socketpair(int ends[2]) {
 
 static int mtask__os_accept(int fd, struct sockaddr *address, socklen_t *size) {
     return mtask__os_prepared(accept(fd, address, size));
+}
+
+static ssize_t mtask__os_write_quiet(int fd, const struct iovec *parts, int n) {
+    (void)fd, (void)parts, (void)n;
+    errno = ENOSYS;
+    return -1;
 }
 
 static ssize_t mtask__os_sendfile(int to, int file, int64_t offset, size_t size) {
