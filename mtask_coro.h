@@ -4594,7 +4594,9 @@ static int mtask__os_millis(int64_t deadline) {
 static int mtask__os_epoll(int fd, struct epoll_event *events, int n, int64_t deadline) {
 #   ifdef SYS_epoll_pwait2
     static mtask_word missing; /* 1: this system does not know it */
-    if (deadline != MTASK_FOREVER && deadline != 0 && mtask__load(&missing, RELAXED) == 0) {
+    /* ThreadSanitizer holds signals back in calls that it does not know. */
+    if (!MTASK__TSAN && deadline != MTASK_FOREVER && deadline != 0 &&
+        mtask__load(&missing, RELAXED) == 0) {
         struct timespec left = mtask__os_span(deadline);
         int64_t span[2]; /* as the system sees it, also where time_t has 32 bits */
         int done;

@@ -298,7 +298,7 @@ typedef struct mtask_stream_desc {
 } mtask_stream_desc;
 
 /* Makes a stream of a descriptor, which becomes its own, and mtask's (mtask_io_adopt). MTASK_OK,
-   MTASK_NOMEM, MTASK_SYSTEM: then the descriptor is still the caller's to close, by mtask_io_close. */
+   MTASK_NOMEM, MTASK_SYSTEM: then the descriptor is still the caller's. */
 MTASK_API mtask_status mtask_stream_open(mtask_stream **stream, int fd,
                                          const mtask_stream_desc *desc);
 
@@ -418,7 +418,7 @@ MTASK_API mtask_status mtask_offload_for(mtask_fn fn, void *data, size_t size,
    what is asked for is in memory. None is cut short by cancellation or limits. */
 
 /* As open; *fd is close-on-exec; close it by close or mtask_io_close. MTASK_OK; MTASK_NOT_FOUND: no such
-   file; MTASK_SYSTEM. After an error *fd is -1. */
+   file; MTASK_SYSTEM. In a task, all of these also MTASK_NOMEM. After an error *fd is -1. */
 MTASK_API mtask_status mtask_file_open(int *fd, const char *path, int flags, unsigned mode);
 
 /* Reads up to `capacity` bytes from `offset` on, as many as there are: `count` is less only at the
@@ -749,9 +749,10 @@ static mtask_word *mtask__fd_word(int fd, bool make) {
     mtask_word **place;
     mtask_word *chunk;
     mtask_word *made;
-    errno = fd < 0 ? EBADF : EMFILE;
-    if (fd < 0 || (unsigned)fd >= MTASK__FD_CHUNK * MTASK__FD_CHUNKS)
+    if (fd < 0 || (unsigned)fd >= MTASK__FD_CHUNK * MTASK__FD_CHUNKS) {
+        errno = fd < 0 ? EBADF : EMFILE;
         return NULL;
+    }
     place = &mtask__io_process.words[(unsigned)fd / MTASK__FD_CHUNK];
     chunk = mtask__load(place, ACQUIRE); /* pairs with the CAS below */
     if (chunk == NULL && make) {
@@ -936,11 +937,13 @@ static mtask_status mtask__record_watch(mtask__record *record, mtask__poller *po
 
 /* Has the loop told of a descriptor. Of its own it is, from the first time on; others may have been
    closed behind its back. What `fd` was when its caller began must still be: `began` (a word).
+   Who closes it in another thread looks for those who wait under the lock, before that.
    MTASK_OK, MTASK_UNSUPPORTED (always ready), MTASK_BROKEN, MTASK_NOMEM, MTASK_SYSTEM. */
 static mtask_status mtask__io_watch(mtask__io *io, int fd, mtask_word began) {
     mtask__record *record = mtask__io_watched(io, fd, mtask__fd_look(fd));
     mtask_word *place;
     mtask_word word;
+    mtask_status status;
     if (record != NULL && (began & MTASK__FD_OWN) != 0)
         return record->generation == mtask__fd_generation(began) ? MTASK_OK : MTASK_BROKEN;
     place = mtask__fd_word(fd, true);
@@ -952,9 +955,13 @@ static mtask_status mtask__io_watch(mtask__io *io, int fd, mtask_word began) {
     record = mtask__io_record(io, fd, word);
     if (record == NULL)
         return MTASK_NOMEM;
-    if (record->watched && (word & MTASK__FD_OWN) != 0)
-        return MTASK_OK;
-    return mtask__record_watch(record, &io->loop->poller, fd);
+    mtask__lock(&mtask__io_process.lock);
+    if (mtask__fd_generation(mtask__load(place, ACQUIRE)) != record->generation)
+        status = MTASK_BROKEN; /* acquire: pairs with mtask__fd_renew */
+    else
+        status = mtask__record_watch(record, &io->loop->poller, fd);
+    mtask__unlock(&mtask__io_process.lock);
+    return status;
 }
 
 /* Sees which descriptors others have closed. */
@@ -1974,11 +1981,15 @@ MTASK_API mtask_status mtask_io_adopt(int fd) {
     if ((mtask__fd_look(fd) & MTASK__FD_OWN) != 0)
         return MTASK_OK;
     flags = fcntl(fd, F_GETFL);
-    if (flags < 0 || ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0))
+    if (flags < 0)
+        return MTASK_SYSTEM;
+    if (mtask__fd_word(fd, true) == NULL)
+        return mtask__fd_refused();
+    if ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)
         return MTASK_SYSTEM;
     kind = mtask__fd_kind(fd);
     errno = saved;
-    return mtask__fd_own(fd, kind);
+    return mtask__fd_own(fd, kind); /* there is a word: see above */
 }
 
 /* Both become mtask's own, or both are closed. */
@@ -2514,22 +2525,31 @@ MTASK_API mtask_status mtask_tcp_connect(int *fd, const char *address, int64_t t
     return status;
 }
 
-/* A Unix socket's file of which nobody listens any more goes away. */
-static bool mtask__listen_is_stale(const mtask_address *address) {
+/* Whether nobody listens there any more. */
+static bool mtask__path_is_stale(const mtask_address *address) {
     struct stat info;
     int probe;
-    bool stale;
-    int saved = errno;
+    int refused;
     if (address->as.any.sa_family != AF_UNIX || address->as.path.sun_path[0] == '\0' ||
         lstat(address->as.path.sun_path, &info) != 0 || !S_ISSOCK(info.st_mode))
         return false;
     probe = mtask__os_socket(AF_UNIX, SOCK_STREAM);
     if (probe < 0)
         return false;
-    stale = connect(probe, &address->as.any, address->size) != 0 && errno == ECONNREFUSED;
+    do
+        refused = connect(probe, &address->as.any, address->size);
+    while (refused != 0 && errno == EINTR);
+    refused = refused != 0 && errno == ECONNREFUSED;
     (void)close(probe);
+    return refused;
+}
+
+/* Then its file goes away. */
+static bool mtask__path_is_free(const mtask_address *address) {
+    int saved = errno;
+    bool gone = mtask__path_is_stale(address) && unlink(address->as.path.sun_path) == 0;
     errno = saved;
-    return stale && unlink(address->as.path.sun_path) == 0;
+    return gone;
 }
 
 static bool mtask__listen_set(int fd, const mtask_address *address, const mtask_listen_desc *desc) {
@@ -2553,7 +2573,7 @@ static mtask_status mtask__listen_at(int *fd, const mtask_address *address,
         return status;
     if (mtask__listen_set(*fd, address, desc) &&
         (bind(*fd, &address->as.any, address->size) == 0 ||
-         (errno == EADDRINUSE && mtask__listen_is_stale(address) &&
+         (errno == EADDRINUSE && mtask__path_is_free(address) &&
           bind(*fd, &address->as.any, address->size) == 0)) &&
         listen(*fd, desc->backlog > 0 ? desc->backlog : SOMAXCONN) == 0)
         return MTASK_OK;
@@ -2598,6 +2618,9 @@ MTASK_API mtask_status mtask_tcp_listen(int *fd, const char *address,
 static bool mtask__accept_is_passing(int error) {
     switch (error) {
     case ECONNABORTED:
+    case ECONNRESET:
+    case EPIPE:
+    case ETIMEDOUT:
     case EPROTO:
     case ENETDOWN:
     case ENOPROTOOPT:
@@ -2674,24 +2697,56 @@ static mtask_status mtask__udp_set(int fd, const mtask_address *local,
     return MTASK_OK;
 }
 
-MTASK_API mtask_status mtask_udp_open(int *fd, const char *local, const char *remote,
-                                      int64_t timeout) {
-    mtask_address here;
-    mtask_address there;
-    size_t count;
-    mtask_status status = local != NULL || remote != NULL ? MTASK_OK : MTASK_INVALID;
-    *fd = -1;
+/* The addresses of both ends that are to be tried. */
+typedef struct mtask__udp {
+    mtask_address local[MTASK__LOOKUP_MOST];
+    mtask_address remote[MTASK__LOOKUP_MOST];
+    size_t locals;
+    size_t remotes;
+} mtask__udp;
+
+/* Looks both up (NULL: there is none). */
+static mtask_status mtask__udp_resolve(mtask__udp *udp, const char *local, const char *remote,
+                                       int64_t timeout) {
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
+    udp->locals = udp->remotes = 0;
     if (status == MTASK_OK && local != NULL)
-        status = mtask_resolve(local, &here, 1, &count, timeout);
+        status = mtask_resolve(local, udp->local, MTASK__LOOKUP_MOST, &udp->locals, timeout);
     if (status == MTASK_OK && remote != NULL)
-        status = mtask_resolve(remote, &there, 1, &count, timeout);
-    if (status == MTASK_OK)
-        status = mtask__socket_open(fd, remote != NULL ? &there : &here, SOCK_DGRAM, 0);
+        status = mtask_resolve(remote, udp->remote, MTASK__LOOKUP_MOST, &udp->remotes,
+                               mtask_until(deadline));
+    return status;
+}
+
+static mtask_status mtask__udp_try(int *fd, const mtask_address *local,
+                                   const mtask_address *remote) {
+    mtask_status status = mtask__socket_open(fd, remote != NULL ? remote : local, SOCK_DGRAM, 0);
     if (status != MTASK_OK)
         return status;
-    status = mtask__udp_set(*fd, local != NULL ? &here : NULL, remote != NULL ? &there : NULL);
+    status = mtask__udp_set(*fd, local, remote);
     if (status != MTASK_OK)
         mtask__fd_drop(fd);
+    return status;
+}
+
+MTASK_API mtask_status mtask_udp_open(int *fd, const char *local, const char *remote,
+                                      int64_t timeout) {
+    mtask__udp udp;
+    mtask_status status = local != NULL || remote != NULL ? MTASK_OK : MTASK_INVALID;
+    *fd = -1;
+    if (status == MTASK_OK)
+        status = mtask__udp_resolve(&udp, local, remote, timeout);
+    if (status != MTASK_OK)
+        return status;
+    errno = EAFNOSUPPORT; /* unless there is a pair of one family */
+    status = MTASK_SYSTEM;
+    for (size_t i = 0; i < (local != NULL ? udp.locals : 1) && status == MTASK_SYSTEM; i++)
+        for (size_t j = 0; j < (remote != NULL ? udp.remotes : 1) && status == MTASK_SYSTEM; j++)
+            if (local == NULL || remote == NULL ||
+                udp.local[i].as.any.sa_family == udp.remote[j].as.any.sa_family)
+                status = mtask__udp_try(fd, local != NULL ? &udp.local[i] : NULL,
+                                        remote != NULL ? &udp.remote[j] : NULL);
     return status;
 }
 
@@ -2932,14 +2987,13 @@ static void mtask__stream_join(mtask_stream *stream, mtask__io *io) {
 
 MTASK_API mtask_status mtask_stream_open(mtask_stream **stream, int fd,
                                          const mtask_stream_desc *desc) {
-    mtask_stream *made;
-    mtask_status status = mtask_io_adopt(fd);
+    mtask_stream *made = (mtask_stream *)MTASK_MALLOC(sizeof *made);
+    mtask_status status = made != NULL ? mtask_io_adopt(fd) : MTASK_NOMEM;
     *stream = NULL;
-    if (status != MTASK_OK)
+    if (status != MTASK_OK) {
+        MTASK_FREE(made);
         return status;
-    made = (mtask_stream *)MTASK_MALLOC(sizeof *made);
-    if (made == NULL)
-        return MTASK_NOMEM;
+    }
     memset((void *)made, 0, sizeof *made);
     made->fd = made->number = fd;
     made->buffer = desc != NULL && desc->buffer != 0 ? desc->buffer : MTASK_STREAM_BUFFER;
@@ -2996,6 +3050,10 @@ static void mtask__stream_hold(mtask_stream *stream, size_t begin, size_t end) {
 
 /* The output is broken, for good. */
 static mtask_status mtask__stream_fail(mtask_stream *stream, mtask_status status) {
+    if (status == MTASK_TIMEOUT || status == MTASK_CANCELED)
+        errno = status == MTASK_TIMEOUT ? ETIMEDOUT : ECANCELED;
+    else if (status == MTASK_NOMEM)
+        errno = ENOMEM;
     stream->broken = status == MTASK_SYSTEM ? MTASK_SYSTEM : MTASK_BROKEN;
     stream->broken_error = errno;
     mtask__stream_hold(stream, 0, 0);
@@ -3040,6 +3098,7 @@ static void mtask__stream_push(mtask_stream *stream) {
     mtask__io *io = mtask__stream_io(stream);
     mtask__record *record;
     mtask__op op;
+    mtask_status status = MTASK_OK;
     int saved = errno;
     if (mtask__stream_number(stream) < 0 ||
         mtask_mutex_lock_for(&stream->writing, MTASK_NOWAIT) != MTASK_OK)
@@ -3047,7 +3106,9 @@ static void mtask__stream_push(mtask_stream *stream) {
     mtask__op_init(&op, mtask__stream_number(stream), MTASK_IO_WRITE, MTASK_NOWAIT);
     op.io = io;
     if (mtask__stream_try_send(stream, &op) == MTASK_EMPTY)
-        (void)mtask__io_watch(io, op.fd, op.word);
+        status = mtask__io_watch(io, op.fd, op.word);
+    if (status != MTASK_OK) /* nothing will tell when there is room */
+        (void)mtask__stream_fail(stream, status);
     record = mtask__io_watched(io, op.fd, op.word);
     if (record != NULL && (record->sender != NULL || mtask__stream_held(stream) > 0)) {
         record->sender = mtask__stream_held(stream) > 0 ? stream : NULL;
@@ -3145,8 +3206,6 @@ static mtask_status mtask__stream_overflow(mtask_stream *stream, mtask__op *op,
         if (status == MTASK_EMPTY)
             status = mtask__op_wait(op);
     }
-    if (status == MTASK_TIMEOUT || status == MTASK_CANCELED)
-        errno = status == MTASK_TIMEOUT ? ETIMEDOUT : ECANCELED;
     if (status == MTASK_BROKEN || status == MTASK_SYSTEM ||
         (status != MTASK_OK && pieces->left < all))
         (void)mtask__stream_fail(stream, status);
@@ -3699,6 +3758,19 @@ static mtask_status mtask__offload_pool(mtask_pool **pool) {
     return MTASK_OK;
 }
 
+/* Waits for one of these threads; in a loop, as for something outside. */
+static mtask_status mtask__offload_await(mtask_future *future, mtask_outcome *outcome,
+                                         int64_t timeout) {
+    mtask__strand *self = mtask__io_self();
+    mtask_status status;
+    if (self != NULL)
+        self->loop->outside++;
+    status = mtask_future_get(future, outcome, timeout);
+    if (self != NULL)
+        self->loop->outside--;
+    return status;
+}
+
 MTASK_API mtask_status mtask_offload(mtask_fn fn, void *arg, mtask_outcome *outcome) {
     mtask_pool *pool;
     mtask_future *future;
@@ -3712,7 +3784,9 @@ MTASK_API mtask_status mtask_offload(mtask_fn fn, void *arg, mtask_outcome *outc
     if (status != MTASK_OK)
         return status;
     mtask_shield_begin();
-    status = mtask_future_get(future, outcome, MTASK_FOREVER);
+    do /* whatever befalls the wait, `arg` is in use until it is done */
+        status = mtask__offload_await(future, outcome, MTASK_FOREVER);
+    while (!mtask_future_done(future));
     mtask_shield_end();
     mtask_future_release(future);
     return status;
@@ -3744,7 +3818,7 @@ static void *mtask__errand_run(void *arg) {
 /* The caller waits; true: it has the copy to itself. */
 static bool mtask__errand_await(mtask__errand *errand, mtask_future *future, mtask_outcome *outcome,
                                 int64_t timeout, mtask_status *status) {
-    *status = mtask_future_get(future, outcome, timeout);
+    *status = mtask__offload_await(future, outcome, timeout);
     if (*status == MTASK_OK || *status == MTASK_FAILED)
         return true;
     if (mtask_future_cancel(future) == MTASK_OK) { /* it never runs */
@@ -3997,7 +4071,9 @@ static void mtask__file_replace(mtask__file_call *call, const char *made) {
     if (stat(call->path, &old) == 0)
         (void)fchmod(call->fd, old.st_mode & 07777);
     (void)mtask__file_write_run(call);
-    done = call->status == MTASK_OK && fsync(call->fd) == 0;
+    done = call->status == MTASK_OK;
+    while (done && fsync(call->fd) != 0)
+        done = errno == EINTR;
     if (call->status == MTASK_OK)
         mtask__file_end(call, done);
     done = close(call->fd) == 0 && done && rename(made, call->path) == 0;
@@ -4133,6 +4209,18 @@ static mtask_status mtask__signals_begin(mtask_signals *signals) {
     return errno == EINVAL ? MTASK_INVALID : MTASK_SYSTEM;
 }
 
+/* Frees what is in the array no more; a handler may still be at work with it. */
+static void mtask__signals_free(mtask_signals *signals) {
+    unsigned turn = 0;
+    int saved = errno;
+    while (mtask__load(&mtask__io_process.catching, SEQ_CST) != 0) /* pairs with the handler */
+        mtask__stall(&turn);
+    mtask__fd_drop(&signals->ends[0]);
+    mtask__fd_drop(&signals->ends[1]);
+    MTASK_FREE(signals);
+    errno = saved;
+}
+
 MTASK_API mtask_status mtask_signals_create(mtask_signals **signals, const int *numbers,
                                             size_t count) {
     mtask_signals *made;
@@ -4155,14 +4243,11 @@ MTASK_API mtask_status mtask_signals_create(mtask_signals **signals, const int *
         mtask__lock(&mtask__io_process.lock);
         status = mtask__signals_begin(made);
         mtask__unlock(&mtask__io_process.lock);
-        if (status == MTASK_OK) {
-            *signals = made;
-            return MTASK_OK;
-        }
-        mtask__fd_drop(&made->ends[0]);
-        mtask__fd_drop(&made->ends[1]);
     }
-    MTASK_FREE(made);
+    if (status == MTASK_OK)
+        *signals = made;
+    else
+        mtask__signals_free(made);
     return status;
 }
 
@@ -4182,17 +4267,12 @@ MTASK_API mtask_status mtask_signals_wait(mtask_signals *signals, int *number, i
 }
 
 MTASK_API void mtask_signals_destroy(mtask_signals *signals) {
-    unsigned turn = 0;
     if (signals == NULL)
         return;
     mtask__lock(&mtask__io_process.lock);
     mtask__signals_leave(signals, signals->count);
     mtask__unlock(&mtask__io_process.lock);
-    while (mtask__load(&mtask__io_process.catching, SEQ_CST) != 0)
-        mtask__stall(&turn);
-    mtask__fd_drop(&signals->ends[0]);
-    mtask__fd_drop(&signals->ends[1]);
-    MTASK_FREE(signals);
+    mtask__signals_free(signals);
 }
 
 /* ---- >>child ---- */
@@ -4403,7 +4483,9 @@ static mtask_status mtask__part_begin(mtask__part *part, int fd) {
 /* Waits until a connection has ended since `ended` was read, or for a while. */
 static mtask_status mtask__part_pause(mtask__part *part, mtask_word ended, int64_t timeout) {
     mtask_status status = mtask_word_wait(&part->server->ended, ended, timeout, 0);
-    return status == MTASK_TIMEOUT ? MTASK_OK : status;
+    if (status == MTASK_OK || status == MTASK_TIMEOUT || status == MTASK_CANCELED)
+        return status == MTASK_CANCELED ? status : MTASK_OK;
+    return mtask_yield(); /* there is not even the memory to wait */
 }
 
 /* Counts one more connection, if there may be one more. */
@@ -4451,8 +4533,7 @@ static mtask_status mtask__part_accept(mtask__part *part) {
         }
         status = mtask__part_begin(part, fd);
     }
-    if (status == MTASK_OK || status == MTASK_CANCELED || status == MTASK_BROKEN ||
-        mtask_server_is_stopping(server))
+    if (status == MTASK_OK || status == MTASK_CANCELED || mtask_server_is_stopping(server))
         return status;
     mtask__add(&server->stalls, 1, RELAXED); /* only a number */
     return mtask__part_pause(part, ended, MTASK__SERVE_STALL);
@@ -4501,10 +4582,10 @@ static void *mtask__part_run(void *arg) {
     mtask__lock(&server->lock);
     part->loop = mtask_loop_current();
     mtask__unlock(&server->lock);
-    mtask__part_began(part, MTASK_OK);
     if (server->signals != NULL && part == server->parts)
         status = mtask_taskgroup_go(&part->group, mtask__part_signals, server, NULL);
-    while (status == MTASK_OK && !mtask_server_is_stopping(server)) {
+    mtask__part_began(part, status);
+    while (status != MTASK_CANCELED && !mtask_server_is_stopping(server)) {
         status = mtask__part_room(part, false);
         if (status == MTASK_OK)
             status = mtask__part_accept(part);
@@ -4838,7 +4919,7 @@ static ssize_t mtask__os_write_quiet(int fd, const struct iovec *parts, int n) {
     static mtask_word missing; /* 1: this system (before Linux 6.18) does not know it */
     ssize_t put;
     if (mtask__load(&missing, RELAXED) == 0) {
-        put = pwritev2(fd, parts, n, -1, 0x100 /* RWF_NOSIGNAL */);
+        put = syscall(SYS_pwritev2, fd, parts, n, -1L, -1L, 0x100 /* RWF_NOSIGNAL */);
         if (put >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS))
             return put;
         mtask__store(&missing, 1, RELAXED);
@@ -4853,11 +4934,12 @@ static ssize_t mtask__os_sendfile(int to, int file, int64_t offset, size_t size)
 }
 
 static ssize_t mtask__os_read_cached(int fd, void *buffer, size_t capacity, int64_t offset) {
-#  ifdef RWF_NOWAIT
+#  ifdef SYS_preadv2
     struct iovec part;
     part.iov_base = buffer;
     part.iov_len = capacity;
-    return preadv2(fd, &part, 1, (off_t)offset, RWF_NOWAIT);
+    return syscall(SYS_preadv2, fd, &part, 1, (long)offset, (long)(offset >> 31 >> 1),
+                   8 /* RWF_NOWAIT */);
 #  else
     (void)fd, (void)buffer, (void)capacity, (void)offset;
     errno = EAGAIN;
