@@ -593,7 +593,8 @@ static int mtask__os_child_fd(pid_t pid);
 /* What the process knows of a descriptor: a word.
      bit  0       OWN: mtask made or adopted it, and closes it
      bit  1       SOCKET (of those of its own)
-     bit  2       STREAM: of TCP, so that a read that brings less than was asked for has emptied it
+     bit  2       STREAM: of TCP, or a pipe, so that a read that brings less than was asked for has
+                  emptied it, and a write that takes less has filled it
      bit  3       INET: what is accepted from it is a STREAM
      bits 4..11   home: the number of the loop that watches it; 0: none, SHARED: several, or a thread
      bits 12..31  generation: counted up when it is closed or made anew
@@ -2006,7 +2007,7 @@ static mtask_status mtask__fd_keep_both(int ends[2], mtask_word bits) {
 }
 
 MTASK_API mtask_status mtask_io_pipe(int ends[2]) {
-    return mtask__os_pipe(ends) ? mtask__fd_keep_both(ends, 0) : MTASK_SYSTEM;
+    return mtask__os_pipe(ends) ? mtask__fd_keep_both(ends, MTASK__FD_STREAM) : MTASK_SYSTEM;
 }
 
 MTASK_API mtask_status mtask_io_pair(int ends[2]) {
@@ -2806,9 +2807,10 @@ struct mtask__part;
 
 /* A stream. What is said to be of its input is its reader's; of its output, of who holds `writing`. */
 struct mtask_stream {
-    int fd;      /* -1: closed; others may look while it is closed */
-    int number;  /* what that was */
-    size_t held; /* bytes of output in the buffer; its reader looks while others write */
+    int fd;          /* -1: closed; others may look while it is closed */
+    int number;      /* what that was */
+    mtask_word word; /* of the descriptor: if it is closed, the number may be another's */
+    size_t held;     /* bytes of output in the buffer; its reader looks while others write */
     size_t buffer;
     size_t limit;
     char *in; /* the input's buffer; NULL: none */
@@ -2996,6 +2998,7 @@ MTASK_API mtask_status mtask_stream_open(mtask_stream **stream, int fd,
     }
     memset((void *)made, 0, sizeof *made);
     made->fd = made->number = fd;
+    made->word = mtask__fd_look(fd);
     made->buffer = desc != NULL && desc->buffer != 0 ? desc->buffer : MTASK_STREAM_BUFFER;
     made->limit = desc != NULL && desc->limit != 0 ? desc->limit : MTASK_STREAM_LIMIT;
     if (made->limit > SIZE_MAX / 4)
@@ -3030,6 +3033,7 @@ static mtask_status mtask__stream_begin(mtask_stream *stream, mtask__op *op, uns
         errno = EBADF;
         status = MTASK_BROKEN;
     }
+    op->word = stream->word;
     if (status == MTASK_OK)
         mtask__stream_join(stream, op->io);
     return status;
@@ -3103,7 +3107,8 @@ static void mtask__stream_push(mtask_stream *stream) {
     if (mtask__stream_number(stream) < 0 ||
         mtask_mutex_lock_for(&stream->writing, MTASK_NOWAIT) != MTASK_OK)
         return; /* who writes sends all, or leaves it to the loop again */
-    mtask__op_init(&op, mtask__stream_number(stream), MTASK_IO_WRITE, MTASK_NOWAIT);
+    mtask__op_init(&op, stream->number, MTASK_IO_WRITE, MTASK_NOWAIT);
+    op.word = stream->word;
     op.io = io;
     if (mtask__stream_try_send(stream, &op) == MTASK_EMPTY)
         status = mtask__io_watch(io, op.fd, op.word);
@@ -3442,8 +3447,7 @@ static bool mtask__stream_pause(mtask_stream *stream, const mtask__op *in) {
     } else if (mtask__stream_held(stream) > 0 &&
                mtask_mutex_lock_for(&stream->writing, MTASK_NOWAIT) == MTASK_OK) {
         int saved = errno;
-        if (mtask__op_begin(&op, mtask__stream_number(stream), MTASK_IO_WRITE, MTASK_NOWAIT) ==
-            MTASK_OK)
+        if (mtask__stream_begin(stream, &op, MTASK_IO_WRITE, MTASK_NOWAIT) == MTASK_OK)
             held = mtask__stream_try_send(stream, &op) == MTASK_EMPTY;
         (void)mtask_mutex_unlock(&stream->writing);
         errno = saved;
@@ -4252,9 +4256,12 @@ MTASK_API mtask_status mtask_signals_create(mtask_signals **signals, const int *
 }
 
 MTASK_API mtask_status mtask_signals_wait(mtask_signals *signals, int *number, int64_t timeout) {
+    int64_t deadline;
+    mtask_status status = mtask__deadline(timeout, &deadline);
     for (;;) {
         char byte;
-        mtask_status status = mtask_io_read(signals->ends[0], &byte, 1, NULL, timeout);
+        if (status == MTASK_OK)
+            status = mtask_io_read(signals->ends[0], &byte, 1, NULL, mtask_until(deadline));
         if (status != MTASK_OK)
             return status;
         for (int i = 1; i < NSIG; i++)
@@ -4471,6 +4478,8 @@ static mtask_status mtask__part_begin(mtask__part *part, int fd) {
     desc.arg = stream;
     desc.name = "connection";
     desc.stack_size = part->server->desc.stack_size;
+    desc.now =
+        true; /* it begins before it can be cancelled, and finds what the client sent at once */
     mtask__add(&part->server->accepted, 1, RELAXED); /* only a number */
     status = mtask__taskgroup_start(&part->group, &desc, NULL);
     if (status != MTASK_OK) {
@@ -4916,13 +4925,16 @@ static int mtask__os_accept(int fd, struct sockaddr *address, socklen_t *size) {
 }
 
 static ssize_t mtask__os_write_quiet(int fd, const struct iovec *parts, int n) {
-    static mtask_word missing; /* 1: this system (before Linux 6.18) does not know it */
+    static mtask_word known; /* 1: this system has it (Linux 6.18); 2: it has not */
     ssize_t put;
-    if (mtask__load(&missing, RELAXED) == 0) {
+    if (mtask__load(&known, RELAXED) != 2) { /* a hint */
         put = syscall(SYS_pwritev2, fd, parts, n, -1L, -1L, 0x100 /* RWF_NOSIGNAL */);
+        if (put >= 0)
+            mtask__store(&known, 1, RELAXED);
         if (put >= 0 || (errno != EOPNOTSUPP && errno != EINVAL && errno != ENOSYS))
             return put;
-        mtask__store(&missing, 1, RELAXED);
+        if (mtask__load(&known, RELAXED) == 0) /* else this descriptor is to blame */
+            mtask__store(&known, 2, RELAXED);
     }
     errno = ENOSYS;
     return -1;
