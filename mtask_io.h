@@ -3511,12 +3511,13 @@ static mtask_status mtask__stream_more(mtask_stream *stream, mtask__op *op, size
 /* Whether there is something, by which a call can do without its stream being open. */
 static mtask_status mtask__stream_begin_read(mtask_stream *stream, mtask__op *op, int64_t timeout) {
     mtask_status status = mtask__stream_begin(stream, op, MTASK_IO_READ, timeout);
-    if (status == MTASK_BROKEN && mtask__stream_has(stream) > 0 && stream->ended == MTASK_OK) {
-        stream->ended = MTASK_BROKEN; /* what was read before it was closed can be had */
+    if (status != MTASK_BROKEN || mtask__stream_has(stream) == 0)
+        return status;
+    if (stream->ended == MTASK_OK) { /* what was read before it was closed can be had */
+        stream->ended = MTASK_BROKEN;
         stream->ended_error = EBADF;
-        status = MTASK_OK;
     }
-    return status;
+    return MTASK_OK;
 }
 
 static void mtask__stream_show(const mtask_stream *stream, const char **data, size_t *size) {
