@@ -75,7 +75,8 @@
 
    CONTENTS: grep for the tag.
      >>io  >>address  >>tcp  >>stream  >>offload  >>file  >>signal  >>child  >>serve
-     implementation: >>io-state  >>io-record  >>io-wait  >>io-thread  >>io-try  and the same again
+     implementation: >>io-contract  >>io-state  >>io-record  >>io-wait  >>io-thread  >>io-try
+     >>stream-out  >>stream-in  and the same again
      platforms: >>linux-io  >>posix-io
 
    OPTIONS (define them before the include, the same in every file)
@@ -405,7 +406,7 @@ MTASK_API mtask_status mtask_offload(mtask_fn fn, void *arg, mtask_outcome *outc
 /* Has a thread (outside of a loop and without a time-out, the caller's) run fn on a copy of the `size` bytes at `data`, which are overwritten with what is in
    the copy then if it ends within `timeout` nanoseconds. Otherwise it goes on alone: nobody hears
    of its end, and the copy is freed then, after `drop` (NULL allowed) was called for it, to let go of
-   what is in it. It must not use anything else that its caller owns. `outcome` as above. MTASK_OK,
+   what is in it; so it is too if fn was never called. It must not use anything else that its caller owns. `outcome` as above. MTASK_OK,
    MTASK_FAILED; MTASK_TIMEOUT, MTASK_CANCELED: it goes on, or was never called; MTASK_INVALID,
    MTASK_NOMEM, MTASK_SYSTEM, MTASK_DEADLOCK. */
 MTASK_API mtask_status mtask_offload_for(mtask_fn fn, void *data, size_t size,
@@ -512,6 +513,7 @@ typedef struct mtask_server_stats {
                            on later */
 } mtask_server_stats;
 
+/* Counts them; from any thread. */
 MTASK_API mtask_server_stats mtask_server_get_stats(const mtask_server *server);
 
 /* Has it stop: it accepts no more, waits in mtask_stream_idle end, and after the grace the handlers

@@ -4,4 +4,6 @@
 #include "../mtask_queue.h"
 #include "../mtask_coro.h"
 #include "../mtask_pool.h"
-#include "../mtask_io.h"
+#ifndef MTASK_CORO_NO_LOOP
+# include "../mtask_io.h"
+#endif

@@ -1709,6 +1709,53 @@ START_TEST(what_comes_together_is_told_to_those_who_still_wait) {
 }
 END_TEST
 
+/* The same of two that read: the slower one must not read from what has the number now. */
+static void *read_or_be_closed(void *arg) {
+    rival *self = (rival *)arg;
+    char byte = 0;
+    self->status = mtask_io_read(self->ends[0], &byte, 1, NULL, LONG);
+    if (*self->decided)
+        return arg;
+    ck_assert_status(self->status, MTASK_OK);
+    *self->decided = true;
+    renew(self->other, &kinds[0], &kinds[0]);
+    feed(self->other[1], "z");
+    return arg;
+}
+
+static void *play_readers(void *arg) {
+    for (int i = 0; i < 10; i++) {
+        int ends[2][2], broken = 0;
+        bool decided = false;
+        rival rivals[2] = {{ends[0], ends[1], &decided, MTASK_INVALID},
+                           {ends[1], ends[0], &decided, MTASK_INVALID}};
+        mtask_future *futures[2];
+        for (int n = 0; n < 2; n++) {
+            open_pipe(ends[n]);
+            futures[n] = go(read_or_be_closed, &rivals[n]);
+        }
+        take_turns();
+        feed(ends[0][1], "a");
+        feed(ends[1][1], "b");
+        (void)take(futures[0]);
+        (void)take(futures[1]);
+        for (int n = 0; n < 2; n++)
+            if (rivals[n].status == MTASK_BROKEN) {
+                broken++;
+                check_fed(ends[n][0], "z");
+            }
+        ck_assert_int_eq(broken, 1);
+        end_fds(ends[0]);
+        end_fds(ends[1]);
+    }
+    return arg;
+}
+
+START_TEST(who_was_woken_too_late_reads_nothing_of_another_descriptor) {
+    (void)in_loop(play_readers, NULL);
+}
+END_TEST
+
 /* ---- descriptors of others keep their mode, and are mtask's own by adoption ---- */
 
 static void keep_mode(scene *s) {
@@ -3349,6 +3396,7 @@ TESTING_MAIN(
     a_number_can_be_used_again_at_once, numbers_are_used_again_and_again,
     descriptors_of_others_are_closed_as_one_likes, a_number_tells_nothing_of_who_had_it_before,
     a_copy_is_a_descriptor_of_its_own, what_comes_together_is_told_to_those_who_still_wait,
+    who_was_woken_too_late_reads_nothing_of_another_descriptor,
     descriptors_of_others_keep_their_mode,
     descriptors_that_mtask_makes_neither_block_nor_outlive_exec, a_descriptor_can_be_handed_over,
     a_hang_up_is_told_in_both_directions, a_reset_breaks_the_connection,

@@ -799,6 +799,91 @@ START_TEST(closed_while_threads_sleep_on_it) {
 }
 END_TEST
 
+/* ---- closed while its reader has let others run ---- */
+
+/* What a task reads that always finds input: `own` bytes, and none of those who have the number next. */
+typedef struct greedy {
+    int fd;
+    long own, others;
+} greedy;
+
+static void *read_greedily(void *arg) {
+    greedy *self = (greedy *)arg;
+    char bytes[8];
+    size_t count;
+    mtask_status status;
+    while ((status = mtask_io_read(self->fd, bytes, sizeof bytes, &count, MTASK_FOREVER)) ==
+           MTASK_OK)
+        for (size_t i = 0; i < count; i++)
+            (void)(bytes[i] == 'a' ? self->own++ : self->others++);
+    ck_assert_status(status, MTASK_BROKEN);
+    return NULL;
+}
+
+static void *close_before_greedy(void *arg) {
+    char bytes[40000];
+    for (long i = testing_scale(300); i > 0; i--) {
+        greedy reader = {-1, 0, 0};
+        mtask_future *task;
+        int ends[2], next[2];
+        open_pair(ends);
+        memset(bytes, 'a', sizeof bytes);
+        testing_check(write(ends[1], bytes, sizeof bytes) == sizeof bytes);
+        reader.fd = ends[0];
+        task = go(read_greedily, &reader);
+        for (long turns = 0; turns <= i % 3; turns++)
+            take_turns();
+        end_fd(ends[0]);
+        open_pair(next); /* has the same number */
+        testing_check(write(next[0], "bbbb", 4) == 4 && write(next[1], "bbbb", 4) == 4);
+        end_task(task);
+        testing_check(reader.own < (long)sizeof bytes && reader.others == 0);
+        end_fds(next);
+        end_fd(ends[1]);
+    }
+    return arg;
+}
+
+START_TEST(closed_while_its_reader_lets_others_run) {
+    (void)in_loop(close_before_greedy, NULL);
+}
+END_TEST
+
+/* A pipe of packets: each read brings one, however much more there is. */
+static void *read_packets(void *arg) {
+    const int *ends = (const int *)arg;
+    char bytes[100];
+    size_t count;
+    for (int i = 0; i < 30; i++) {
+        ck_assert_status(mtask_io_read(ends[0], bytes, sizeof bytes, &count, MTASK_FOREVER),
+                         MTASK_OK);
+        testing_check(count == 3);
+    }
+    return arg;
+}
+
+static void *write_packets(void *arg) {
+    int ends[2];
+    mtask_future *task;
+    testing_check(pipe2(ends, O_DIRECT | O_CLOEXEC) == 0);
+    ck_assert_status(mtask_io_adopt(ends[0]), MTASK_OK);
+    ck_assert_status(mtask_io_adopt(ends[1]), MTASK_OK);
+    task = go(read_packets, ends);
+    for (int i = 0; i < 30; i++) {
+        feed(ends[1], "abc");
+        if (i % 10 == 9)
+            ck_assert_status(mtask_sleep(MTASK_MS(1)), MTASK_OK);
+    }
+    (void)take(task);
+    end_fds(ends);
+    return arg;
+}
+
+START_TEST(a_short_read_need_not_be_the_last) {
+    (void)in_loop(write_packets, NULL);
+}
+END_TEST
+
 /* ---- loops come and go, descriptors stay ---- */
 
 #define FLOWS 4
@@ -1753,6 +1838,7 @@ START_TEST(with_all_the_rest_of_mtask) {
 END_TEST
 
 TESTING_MAIN("io_stress", connections_come_and_go, closed_from_elsewhere_and_reused_at_once,
-             closed_while_threads_sleep_on_it, loops_come_and_go_descriptors_stay,
+             closed_while_threads_sleep_on_it, closed_while_its_reader_lets_others_run,
+             a_short_read_need_not_be_the_last, loops_come_and_go_descriptors_stay,
              several_share_a_descriptor, chain_of_proxies, messages_are_not_torn,
              servers_come_and_go, with_all_the_rest_of_mtask)

@@ -584,6 +584,27 @@ START_TEST(the_loop_itself_does_not_wait_for_a_function) {
 }
 END_TEST
 
+static void *pause_and_return(void *arg) {
+    testing_pause(3);
+    return arg;
+}
+
+static void *offload_where_nobody_wakes(void *arg) {
+    long number = 1;
+    ck_assert_status(mtask_offload(pause_and_return, &number, NULL), MTASK_OK);
+    ck_assert_status(
+        mtask_offload_for(pause_and_return, &number, sizeof number, NULL, NULL, MTASK_FOREVER),
+        MTASK_OK);
+    return arg;
+}
+
+/* The threads that run functions are no wakers of the caller's. */
+START_TEST(waiting_for_a_function_is_no_dead_lock) {
+    mtask_loop_desc desc = {.no_external_wakers = true};
+    ck_assert_status(mtask_loop_run_ex(offload_where_nobody_wakes, NULL, NULL, &desc), MTASK_OK);
+}
+END_TEST
+
 /* ---- functions that end just when they are given up ---- */
 
 /* What happened in many rounds. */
@@ -1712,10 +1733,11 @@ TESTING_MAIN(
     a_function_left_behind_needs_no_drop, the_wait_for_a_copy_can_be_cancelled,
     a_function_that_is_given_up_before_it_began_is_dropped_once,
     a_copy_comes_back_from_a_function_that_fails_too, there_may_be_nothing_to_copy,
-    the_loop_itself_does_not_wait_for_a_function, a_function_ends_in_time_or_is_dropped_never_both,
-    a_child_has_threads_of_its_own, a_file_is_opened_or_not, a_file_may_be_forbidden,
-    a_file_is_read_from_anywhere, what_cannot_be_read_from_anywhere_is_refused,
-    a_file_is_written_anywhere, writing_to_a_full_disk_is_told_of, whole_files_are_saved_and_loaded,
+    the_loop_itself_does_not_wait_for_a_function, waiting_for_a_function_is_no_dead_lock,
+    a_function_ends_in_time_or_is_dropped_never_both, a_child_has_threads_of_its_own,
+    a_file_is_opened_or_not, a_file_may_be_forbidden, a_file_is_read_from_anywhere,
+    what_cannot_be_read_from_anywhere_is_refused, a_file_is_written_anywhere,
+    writing_to_a_full_disk_is_told_of, whole_files_are_saved_and_loaded,
     a_big_file_is_saved_and_loaded, files_that_cannot_be_loaded_or_saved_are_told_of,
     a_file_that_is_longer_than_it_says_is_loaded, a_new_file_may_be_read_by_whom_the_mask_admits,
     who_loads_a_file_that_is_being_saved_sees_the_old_or_the_new_one,
