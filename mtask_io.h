@@ -4671,26 +4671,29 @@ static mtask_status mtask__server_listen_again(const mtask_server *server, int *
     return *fd < 0 ? MTASK_SYSTEM : mtask__fd_keep(fd, MTASK__FD_SOCKET);
 }
 
-static mtask_status mtask__server_listen(mtask_server *server, const char *address) {
-    mtask_listen_desc desc = server->desc.listen;
-    int *first = &server->parts[0].listener;
-    mtask_status status;
-    status = mtask_tcp_listen(first, address, &desc);
-    if (status == MTASK_OK && server->count > 1 && !desc.share_port) { /* nobody else has it */
-        status = mtask_io_local(*first, &server->address);
-        if (status == MTASK_OK && mtask__address_is_ip(&server->address)) {
-            mtask__fd_drop(first);
-            status = mtask__server_listen_again(server, first);
-        }
-    }
+/* The first socket. One that shares its port takes the place of one that does not: so nobody else has
+   the port. */
+static mtask_status mtask__server_listen_first(mtask_server *server, const char *address) {
+    int *fd = &server->parts[0].listener;
+    mtask_status status = mtask_tcp_listen(fd, address, &server->desc.listen);
     if (status == MTASK_OK)
-        status = mtask_io_local(*first, &server->address);
+        status = mtask_io_local(*fd, &server->address);
+    if (status == MTASK_OK && server->count > 1 && !server->desc.listen.share_port &&
+        mtask__address_is_ip(&server->address)) {
+        mtask__fd_drop(fd);
+        status = mtask__server_listen_again(server, fd);
+    }
+    return status;
+}
+
+static mtask_status mtask__server_listen(mtask_server *server, const char *address) {
+    const char *path = server->address.as.path.sun_path;
+    mtask_status status = mtask__server_listen_first(server, address);
+    if (status == MTASK_OK && server->address.as.any.sa_family == AF_UNIX && path[0] != '\0' &&
+        lstat(path, &server->file) != 0)
+        server->file.st_ino = 0;
     for (size_t i = 1; i < server->count && status == MTASK_OK; i++)
         status = mtask__server_listen_again(server, &server->parts[i].listener);
-    if (status == MTASK_OK && server->address.as.any.sa_family == AF_UNIX &&
-        server->address.as.path.sun_path[0] != '\0' &&
-        lstat(server->address.as.path.sun_path, &server->file) != 0)
-        server->file.st_ino = 0;
     return status;
 }
 

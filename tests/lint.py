@@ -225,7 +225,7 @@ def check_version(path):
 def check_impl_lists(headers):
     text = read("tests/mtask_impl.c")
     result([("tests/mtask_impl.c", 1, f"{header} is not included")
-            for header in headers if f'#include "../{header}"' not in text])
+            for header in headers if f'include "../{header}"' not in text])
 
 
 def run(command, cwd="."):

@@ -165,8 +165,8 @@ static void note_watch(int epoll, int operation, int fd, const struct epoll_even
     pthread_mutex_unlock(&watching);
 }
 
-/* A call was told EAGAIN, or got less than there was: as if what it waits for came right then, epoll
-   tells of it once more. */
+/* A call was told EAGAIN, or got less than there was: as if what it waits for came right then,
+   epoll tells of it once more. */
 static void tell_again(int fd) {
     int saved = errno;
     pthread_mutex_lock(&watching);
@@ -447,7 +447,7 @@ FAKE int fake_accept(int fd, struct sockaddr *address, socklen_t *size) {
     return fake_accept4(fd, address, size, 0);
 }
 
-/* One that is interrupted, or that is told to be under way, goes on; only those of TCP take time. */
+/* One that is interrupted, or is told to be under way, goes on; only those of TCP take time. */
 FAKE int fake_connect(int fd, const struct sockaddr *address, socklen_t size) {
     int error = error_at(AT_CONNECT);
     bool goes_on = error == EINTR || error == EINPROGRESS;
@@ -2397,8 +2397,8 @@ START_TEST(what_the_system_refuses_is_told) {
 }
 END_TEST
 
-/* One that a stream could not be made of is as it was: it may be closed as one likes, and its number
-   be another's then. */
+/* One that a stream could not be made of is as it was: it may be closed as one likes, and its
+   number be another's then. */
 static void *refuse_streams(void *arg) {
     watch_for_hangs();
     for (int turn = 0; turn < 4; turn++) {
