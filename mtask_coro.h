@@ -60,8 +60,8 @@
 
    WHAT HOLDS FOR TASKS
      - A task that waits in any call of mtask is parked, and the others go on. A task that blocks
-       otherwise (a read, a long computation) keeps the whole loop waiting: give such work to a
-       thread or a pool and wait for its future.
+       otherwise (a read, a long computation) keeps the whole loop waiting: read by mtask_io.h, and give
+       other such work to a thread or a pool and wait for its future.
      - Tasks run in the order in which they became ready. None is interrupted: between two calls
        that may wait, nothing else happens on that loop.
      - Cancellation stays: once a task is cancelled (mtask_future_cancel on its future, a group or a
@@ -2881,6 +2881,8 @@ static mtask_status mtask__loop_steps(mtask_loop *loop, int64_t deadline, bool o
     mtask__coro_set(coro);
     if (!mtask__loop_is_here(loop))
         return MTASK_BROKEN;
+    if (loop->io != NULL)
+        loop->io->flush(loop); /* a host may take its time until the next step */
     loop->inside = false;
     (void)mtask__task_switch(last);
     return status;

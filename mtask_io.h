@@ -2708,6 +2708,17 @@ typedef struct mtask__udp {
     size_t remotes;
 } mtask__udp;
 
+/* "*:port" means all addresses of IPv4, too, where IPv6 is missing, or the other end's is of IPv4. */
+static void mtask__udp_widen(mtask__udp *udp, const char *local) {
+    struct in_addr any;
+    if (udp->locals != 1 || local[0] == '[' || udp->local[0].as.any.sa_family != AF_INET6 ||
+        !IN6_IS_ADDR_UNSPECIFIED(&udp->local[0].as.ip6.sin6_addr))
+        return;
+    any.s_addr = htonl(INADDR_ANY);
+    mtask__address_ip4(&udp->local[1], any, mtask_address_port(&udp->local[0]));
+    udp->locals = 2;
+}
+
 /* Looks both up (NULL: there is none). */
 static mtask_status mtask__udp_resolve(mtask__udp *udp, const char *local, const char *remote,
                                        int64_t timeout) {
@@ -2716,6 +2727,8 @@ static mtask_status mtask__udp_resolve(mtask__udp *udp, const char *local, const
     udp->locals = udp->remotes = 0;
     if (status == MTASK_OK && local != NULL)
         status = mtask_resolve(local, udp->local, MTASK__LOOKUP_MOST, &udp->locals, timeout);
+    if (status == MTASK_OK && local != NULL)
+        mtask__udp_widen(udp, local);
     if (status == MTASK_OK && remote != NULL)
         status = mtask_resolve(remote, udp->remote, MTASK__LOOKUP_MOST, &udp->remotes,
                                mtask_until(deadline));
