@@ -1038,6 +1038,56 @@ START_TEST(a_function_that_was_posted_must_not_wait) {
 }
 END_TEST
 
+/* ---- what is told of who waits ---- */
+
+static void *wait_to_read(void *arg) {
+    ck_assert_status(mtask_io_wait((int)(long)arg, MTASK_IO_READ, LONG), MTASK_CANCELED);
+    return arg;
+}
+
+/* What a dump says of the loop; `text` has room for `size` bytes. */
+static void dump_of(mtask_loop *loop, char *text, size_t size) {
+    int ends[2];
+    ssize_t count;
+    testing_check(pipe(ends) == 0);
+    ck_assert_status(mtask_loop_dump(loop, ends[1]), MTASK_OK);
+    count = read(ends[0], text, size - 1);
+    testing_check(count > 0);
+    text[count] = '\0';
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void *look_at_who_waits(void *arg) {
+    mtask_task_info infos[2];
+    char text[1024], expected[48];
+    int ends[2];
+    mtask_future *future;
+    size_t count = 0;
+    ck_assert_status(mtask_io_pair(ends), MTASK_OK);
+    future = go(wait_to_read, (void *)(long)ends[0]);
+    (void)mtask_yield();
+    ck_assert_status(mtask_loop_tasks(mtask_loop_current(), infos, 2, &count), MTASK_OK);
+    ck_assert_uint_eq(count, 2);
+    ck_assert_int_eq(infos[0].fd, -1);
+    ck_assert_int_eq(infos[1].fd, ends[0]);
+    ck_assert_str_eq(infos[1].state, "waiting");
+    ck_assert_ptr_null(infos[1].word);
+    dump_of(mtask_loop_current(), text, sizeof text);
+    snprintf(expected, sizeof expected, "waiting for descriptor %d for ", ends[0]);
+    ck_assert_msg(strstr(text, expected) != NULL, "%s", text);
+    ck_assert_status(mtask_future_cancel(future), MTASK_OK);
+    (void)take(future);
+    ck_assert_status(mtask_io_close(ends[0]), MTASK_OK);
+    ck_assert_status(mtask_io_close(ends[1]), MTASK_OK);
+    return arg;
+}
+
+START_TEST(a_loop_tells_which_descriptor_a_task_waits_for) {
+    (void)in_loop(look_at_who_waits, NULL);
+}
+END_TEST
+
 /* ---- dead-locks: who waits for a descriptor waits for something from outside ---- */
 
 /* Lets go of the call when the loop sleeps. */
@@ -3387,7 +3437,8 @@ TESTING_MAIN(
     a_call_that_must_not_park_blocks_the_loop, a_call_that_must_not_park_keeps_its_time,
     a_signal_does_not_end_a_call, cancellation_ends_a_call_and_stays, a_limit_ends_a_call,
     a_shield_holds_cancellation_off, a_call_that_is_cancelled_as_it_becomes_ready_loses_nothing,
-    a_function_that_was_posted_must_not_wait, who_waits_for_a_descriptor_is_in_no_dead_lock,
+    a_function_that_was_posted_must_not_wait, a_loop_tells_which_descriptor_a_task_waits_for,
+    who_waits_for_a_descriptor_is_in_no_dead_lock,
     the_descriptor_of_a_loop_tells_what_its_tasks_wait_for, who_waits_hears_that_it_is_closed,
     who_waits_without_parking_hears_that_it_is_closed, a_function_that_was_posted_may_close,
     any_descriptor_can_be_closed_once, all_who_wait_hear_that_it_is_closed,
