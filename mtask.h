@@ -593,9 +593,9 @@ typedef struct mtask_outcome {
    `format` may be NULL. errno is kept. Does not allocate, does not block. */
 MTASK_API void *mtask_fail(mtask_status status, const char *format, ...) MTASK__PRINTF(2, 3);
 
-/* Tells what the running task last gave to mtask_fail, or took over from a task that failed and that
-   it waited for by mtask_job_sync: fills `outcome` (NULL allowed) and returns its status; MTASK_OK if
-   there was nothing yet. Does not block. */
+/* Tells what the running task last gave to mtask_fail, or took over from a task that failed and
+   that it waited for by mtask_job_sync: fills `outcome` (NULL allowed) and returns its status;
+   MTASK_OK if there was nothing yet. Does not block. */
 MTASK_API mtask_status mtask_failure(mtask_outcome *outcome);
 
 /* The number of the running task (thread or coroutine): never 0, never used again in this process,
@@ -1292,9 +1292,10 @@ MTASK__INLINE void mtask__fence(void) {
 # endif
 }
 
-/* What the process has of mtask hangs off a few symbols. A program and its plugins share them if the
-   dynamic linker can merge them: they are weak, and with gcc "unique", so that it merges them even
-   between plugins loaded RTLD_LOCAL. The names hold version and build, on which layouts depend. */
+/* What the process has of mtask hangs off a few symbols. A program and its plugins share them if
+   the dynamic linker can merge them: they are weak, and with gcc "unique", so that it merges them
+   even between plugins loaded RTLD_LOCAL. The names hold version and build, on which layouts
+   depend. */
 # ifdef MTASK_STATIC
 #  define MTASK__ONE      static __attribute__((unused))
 #  define MTASK__ONE_HERE static __attribute__((unused))
@@ -1561,8 +1562,8 @@ MTASK_API void mtask__future_init(mtask_future *future, mtask_word references);
 MTASK_API mtask_status mtask__future_finish(mtask_future *future, mtask_status status, void *value,
                                             const char *text);
 
-/* Begins or ends an owned one (see mtask__future_kind), for its task: as mtask_future_begin, and, of
-   one that runs, as mtask__future_finish. */
+/* Begins or ends an owned one (see mtask__future_kind), for its task: as mtask_future_begin, and,
+   of one that runs, as mtask__future_finish. */
 MTASK_API mtask_status mtask__future_begin_own(mtask_future *future);
 MTASK_API void mtask__future_finish_own(mtask_future *future, mtask_status status, void *value,
                                         const char *text);
@@ -1838,8 +1839,8 @@ static uint64_t mtask__next_id(mtask__thread_self *self) {
 /* Of a task's number, what is unique within the process and survives fork. */
 # define MTASK__SERIAL (((uint64_t)1 << 40) - 1)
 
-/* Shared, like the state: the functions that it registers must be of the copy that owns the state, which
-   is there to stay, and not of a plugin that may be unloaded. */
+/* Shared, like the state: the functions that it registers must be of the copy that owns the state,
+   which is there to stay, and not of a plugin that may be unloaded. */
 MTASK__ONE void mtask__process_init(void) {
     mtask__process *state = &mtask__state;
     mtask__thread *block = &state->main_block;
@@ -2133,8 +2134,8 @@ static void mtask__bucket_lock(mtask__bucket *bucket, mtask_word more) {
     }
 }
 
-/* Nobody else changes the word meanwhile. Counts `less` waiters out: wakers who see too many only look
-   in vain. */
+/* Nobody else changes the word meanwhile. Counts `less` waiters out: wakers who see too many only
+   look in vain. */
 static void mtask__bucket_unlock(mtask__bucket *bucket, mtask_word less) {
     mtask_word word = mtask__load(&bucket->word, RELAXED);
     mtask__store(&bucket->word, word - MTASK__BUCKET_LOCKED - less * MTASK__BUCKET_ONE, RELEASE);
@@ -2260,8 +2261,8 @@ MTASK_API void mtask__wake_known(void) {
                  RELAXED); /* threads were always counted: pairs with none */
 }
 
-/* Whether the system may know of threads that sleep on a word of this bucket. Those of processes and
-   of other copies of mtask are not counted. */
+/* Whether the system may know of threads that sleep on a word of this bucket. Those of processes
+   and of other copies of mtask are not counted. */
 static bool mtask__may_sleep(const mtask__bucket *bucket, int flags) {
     return mtask__load(&bucket->asleep, RELAXED) != 0 || (flags & MTASK_SHARED) != 0 ||
            mtask__load(&mtask__state.known, RELAXED) == 0; /* after the fence in mtask__wake */
@@ -3593,8 +3594,8 @@ MTASK_API mtask_status mtask_future_cancel(mtask_future *future) {
 
 # define MTASK__FUTURE_SPIN 160 /* pauses: about 2 microseconds */
 
-/* Looks for a moment whether a future ends that is soon to end: two sleeping threads that hand short
-   tasks to each other would pay for a wake each time. */
+/* Looks for a moment whether a future ends that is soon to end: two sleeping threads that hand
+   short tasks to each other would pay for a wake each time. */
 static mtask_word mtask__future_spin(const mtask_future *future) {
     mtask_word word = mtask__load(&future->word, ACQUIRE); /* pairs with move and finish */
     for (int n = 0; n < MTASK__FUTURE_SPIN && !mtask__future_ended(word) && mtask__spin(4); n += 4)

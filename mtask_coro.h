@@ -174,25 +174,25 @@ typedef enum mtask_coro_state {
 } mtask_coro_state;
 
 /* Makes a coroutine that is going to run fn(arg). Destroy it. MTASK_INVALID (no fn; a stack that is
-   too small), MTASK_NOMEM, MTASK_UNSUPPORTED (hardware shadow stacks; or no stack was given, and the
-   system supplies none). Does not block. */
+   too small), MTASK_NOMEM, MTASK_UNSUPPORTED (hardware shadow stacks; or no stack was given, and
+   the system supplies none). Does not block. */
 MTASK_API mtask_status mtask_coro_create(mtask_coro **coro, mtask_fn fn, void *arg);
 
 /* The same, as the description says. */
 MTASK_API mtask_status mtask_coro_create_ex(mtask_coro **coro, const mtask_coro_desc *desc);
 
-/* Runs it until it yields or ends. `in` is what its pending yield receives (the first time: nobody);
-   *out (NULL allowed) becomes what it yields or returns. MTASK_OK: it has yielded. MTASK_DONE: it
-   has returned. MTASK_FAILED: it returned by mtask_fail; mtask_failure and mtask_coro_outcome say
-   why; *out is NULL. MTASK_CLOSED: it had ended before. MTASK_INVALID: it is running, or waits for
-   one that it has resumed; *out is NULL then. MTASK_OVERFLOW (MTASK_CORO_CHECK): it has left the bounds of its stack,
-   and must not be resumed. */
+/* Runs it until it yields or ends. `in` is what its pending yield receives (the first time:
+   nobody); *out (NULL allowed) becomes what it yields or returns. MTASK_OK: it has yielded.
+   MTASK_DONE: it has returned. MTASK_FAILED: it returned by mtask_fail; mtask_failure and
+   mtask_coro_outcome say why; *out is NULL. MTASK_CLOSED: it had ended before. MTASK_INVALID: it is
+   running, or waits for one that it has resumed; *out is NULL then. MTASK_OVERFLOW
+   (MTASK_CORO_CHECK): it has left the bounds of its stack, and must not be resumed. */
 MTASK__INLINE mtask_status mtask_coro_resume(mtask_coro *coro, void *in, void **out);
 
 /* Hands `out` to the one who resumed the calling coroutine, and waits to be resumed; *in (NULL
-   allowed) becomes what that brings, NULL unless MTASK_OK. MTASK_OK. MTASK_CANCELED: the coroutine is
-   being closed: clean up and return (from now on each yield answers this at once). MTASK_INVALID: not
-   in a coroutine. */
+   allowed) becomes what that brings, NULL unless MTASK_OK. MTASK_OK. MTASK_CANCELED: the coroutine
+   is being closed: clean up and return (from now on each yield answers this at once).
+   MTASK_INVALID: not in a coroutine. */
 MTASK__INLINE mtask_status mtask_coro_yield(void *out, void **in);
 
 /* greenlet's switch: suspends the calling coroutine and runs `coro` in its place, so that whoever
@@ -248,8 +248,8 @@ typedef struct mtask_coro_stack_info {
    long. */
 MTASK_API mtask_coro_stack_info mtask_coro_stacks(void);
 
-/* Bytes of stack that are left to the caller, above the guard: of its coroutine or task; SIZE_MAX on
-   a thread's own stack. */
+/* Bytes of stack that are left to the caller, above the guard: of its coroutine or task; SIZE_MAX
+   on a thread's own stack. */
 MTASK_API size_t mtask_coro_stack_left(void);
 
 /* Of all coroutines and tasks that a place has created and that have ended (MTASK_CORO_CENSUS). */
@@ -278,8 +278,9 @@ typedef struct mtask_loop_desc {
     size_t stack_size; /* of its tasks (default: MTASK_CORO_STACK) */
     /* No other thread or process and no signal handler ever wakes a task of this loop: so if all of
        them wait and nothing is left that could end a wait, it is a dead-lock: each of these waits
-       ends, with MTASK_DEADLOCK unless what it waits for has come meanwhile, and so does mtask_loop_run, whose outcome's text says who waits on
-       what (default: the loop sleeps until it is woken). */
+       ends, with MTASK_DEADLOCK unless what it waits for has come meanwhile, and so does
+       mtask_loop_run, whose outcome's text says who waits on what (default: the loop sleeps until
+       it is woken). */
     bool no_external_wakers;
     /* Called on the loop's thread when that has been found, before the waits end: mtask_loop_dump
        shows all (default: none). Must not wait. */
@@ -290,8 +291,8 @@ typedef struct mtask_loop_desc {
 /* Runs fn(arg) as a task of a new loop of the calling thread, and returns when it has ended; tasks
    that are left then are cancelled and waited for. `outcome` (NULL allowed) says how fn ended.
    MTASK_OK; MTASK_FAILED: fn failed. MTASK_DEADLOCK: see mtask_loop_desc. MTASK_INVALID: no fn, or
-   this thread runs a loop already. MTASK_NOMEM, MTASK_SYSTEM, MTASK_UNSUPPORTED: it could not begin.
-   MTASK_BROKEN: in the child of a process that a task of it has forked. */
+   this thread runs a loop already. MTASK_NOMEM, MTASK_SYSTEM, MTASK_UNSUPPORTED: it could not
+   begin. MTASK_BROKEN: in the child of a process that a task of it has forked. */
 MTASK_API mtask_status mtask_loop_run(mtask_fn fn, void *arg, mtask_outcome *outcome);
 
 /* The same, on a loop as the description says. */
@@ -314,11 +315,11 @@ typedef struct mtask_go_desc {
     const char *site; /* for the census; not copied */
 } mtask_go_desc;
 
-/* Starts fn(arg) as a task of the calling thread's loop; it runs when its turn comes. `future` (NULL:
-   detached) receives a reference on its result. mtask_future_cancel cancels the task: one that has
-   not begun never runs; one that has is told by its waits, and ends when it returns. MTASK_INVALID:
-   no fn, or this thread runs no loop. MTASK_NOMEM. MTASK_CLOSED: the loop is ending. MTASK_BROKEN: in
-   the child of a fork. MTASK_UNSUPPORTED as mtask_coro_create. Does not wait. */
+/* Starts fn(arg) as a task of the calling thread's loop; it runs when its turn comes. `future`
+   (NULL: detached) receives a reference on its result. mtask_future_cancel cancels the task: one
+   that has not begun never runs; one that has is told by its waits, and ends when it returns.
+   MTASK_INVALID: no fn, or this thread runs no loop. MTASK_NOMEM. MTASK_CLOSED: the loop is ending.
+   MTASK_BROKEN: in the child of a fork. MTASK_UNSUPPORTED as mtask_coro_create. Does not wait. */
 MTASK_API mtask_status mtask_go(mtask_fn fn, void *arg, mtask_future **future);
 
 /* The same, as the description says. From a thread other than the loop's: as mtask_loop_go. */
@@ -350,12 +351,12 @@ MTASK_API mtask_status mtask_loop_post(mtask_loop *loop, mtask_loop_call *call);
 
 /* ---- >>cancel: cancellation, time limits ---- */
 
-/* Whether waits of the calling task answer MTASK_CANCELED now: it has been cancelled, or a limit that
-   it has set has passed, and no shield holds that off. */
+/* Whether waits of the calling task answer MTASK_CANCELED now: it has been cancelled, or a limit
+   that it has set has passed, and no shield holds that off. */
 MTASK_API bool mtask_canceled(void);
 
-/* From here to the matching end, waits of the calling task are not cancelled: for clean-up. Only limits
-   that begin in between cut them short. They nest. No effect outside of a loop. */
+/* From here to the matching end, waits of the calling task are not cancelled: for clean-up. Only
+   limits that begin in between cut them short. They nest. No effect outside of a loop. */
 MTASK_API void mtask_shield_begin(void);
 MTASK_API void mtask_shield_end(void);
 
@@ -388,8 +389,8 @@ MTASK_API mtask_status mtask_limit_set(mtask_limit *limit, int64_t timeout);
 MTASK_API mtask_status mtask_limit_end(mtask_limit *limit);
 
 /* asyncio.wait_for(): runs fn(arg) in the calling task under such a limit; `outcome` (NULL allowed)
-   says how it ended. MTASK_TIMEOUT: the limit has cut a wait short; otherwise MTASK_OK, MTASK_FAILED,
-   or as mtask_limit_begin. */
+   says how it ended. MTASK_TIMEOUT: the limit has cut a wait short; otherwise MTASK_OK,
+   MTASK_FAILED, or as mtask_limit_begin. */
 MTASK_API mtask_status mtask_with_timeout(int64_t timeout, mtask_fn fn, void *arg,
                                           mtask_outcome *outcome);
 
@@ -406,8 +407,8 @@ typedef struct mtask_taskgroup {
 } mtask_taskgroup;
 
 /* Begins a group; until it ends, the failure of any of its tasks (by another status than
-   MTASK_CANCELED) cancels the other ones, and the waits of the owner. MTASK_INVALID: not in a task of
-   a loop. */
+   MTASK_CANCELED) cancels the other ones, and the waits of the owner. MTASK_INVALID: not in a task
+   of a loop. */
 MTASK_API mtask_status mtask_taskgroup_begin(mtask_taskgroup *group);
 
 /* Starts a task in the group, from its owner or from a task of it; as mtask_go. MTASK_CANCELED: the
@@ -415,17 +416,17 @@ MTASK_API mtask_status mtask_taskgroup_begin(mtask_taskgroup *group);
 MTASK_API mtask_status mtask_taskgroup_go(mtask_taskgroup *group, mtask_fn fn, void *arg,
                                           mtask_future **future);
 
-/* Cancels all its tasks, and the waits of its owner up to the end of the group; from any task of that
-   loop. */
+/* Cancels all its tasks, and the waits of its owner up to the end of the group; from any task of
+   that loop. */
 MTASK_API void mtask_taskgroup_cancel(mtask_taskgroup *group);
 
 /* How many of its tasks have not ended. */
 MTASK_API size_t mtask_taskgroup_pending(const mtask_taskgroup *group);
 
 /* Ends the group: waits until all its tasks have ended, always; if the owner is cancelled while it
-   waits, it cancels them. MTASK_OK: none failed. MTASK_FAILED: `outcome` (NULL allowed) tells of the
-   first that did. MTASK_CANCELED: the group or its owner was cancelled. MTASK_INVALID: it is not the
-   innermost group or limit of the caller. */
+   waits, it cancels them. MTASK_OK: none failed. MTASK_FAILED: `outcome` (NULL allowed) tells of
+   the first that did. MTASK_CANCELED: the group or its owner was cancelled. MTASK_INVALID: it is
+   not the innermost group or limit of the caller. */
 MTASK_API mtask_status mtask_taskgroup_end(mtask_taskgroup *group, mtask_outcome *outcome);
 
 /* A function and what it is called with. */
@@ -459,8 +460,8 @@ MTASK_API mtask_status mtask_coro_local_deinit(mtask_coro_local *local);
 /* The calling task's value; NULL if it has none. */
 MTASK_API void *mtask_coro_local_get(const mtask_coro_local *local);
 
-/* Sets the calling task's value; the old one is the caller's to free. MTASK_NOMEM, MTASK_INVALID (not
-   initialised). */
+/* Sets the calling task's value; the old one is the caller's to free. MTASK_NOMEM, MTASK_INVALID
+   (not initialised). */
 MTASK_API mtask_status mtask_coro_local_set(mtask_coro_local *local, void *value);
 
 /* ---- >>host: a loop inside another event loop ---- */
@@ -468,10 +469,10 @@ MTASK_API mtask_status mtask_coro_local_set(mtask_coro_local *local, void *value
 /* Makes a loop that the calling thread runs by mtask_loop_step. Destroy it. As mtask_loop_run_ex. */
 MTASK_API mtask_status mtask_loop_create(mtask_loop **loop, const mtask_loop_desc *desc);
 
-/* Runs some of what is ready, each task once or less; if nothing was, waits up to `timeout` for something that is, and runs
-   that. Not in a task. MTASK_OK: some tasks are left. MTASK_DONE: none is. MTASK_TIMEOUT: nothing was
-   ready. MTASK_DEADLOCK as mtask_loop_run. MTASK_INVALID: negative, another thread's loop, called in
-   a task. MTASK_SYSTEM. MTASK_BROKEN: in the child of a fork. */
+/* Runs some of what is ready, each task once or less; if nothing was, waits up to `timeout` for
+   something that is, and runs that. Not in a task. MTASK_OK: some tasks are left. MTASK_DONE: none
+   is. MTASK_TIMEOUT: nothing was ready. MTASK_DEADLOCK as mtask_loop_run. MTASK_INVALID: negative,
+   another thread's loop, called in a task. MTASK_SYSTEM. MTASK_BROKEN: in the child of a fork. */
 MTASK_API mtask_status mtask_loop_step(mtask_loop *loop, int64_t timeout);
 
 /* A descriptor that is readable while mtask_loop_step has something to do, timers and descriptors
@@ -480,8 +481,8 @@ MTASK_API mtask_status mtask_loop_step(mtask_loop *loop, int64_t timeout);
    neither of timers (see mtask_loop_next) nor of descriptors. It belongs to the loop. */
 MTASK_API mtask_status mtask_loop_fd(mtask_loop *loop, int *fd);
 
-/* When mtask_loop_step next has something to do by itself, as a deadline: 0 if now, MTASK_FOREVER if
-   only something from outside can bring it. */
+/* When mtask_loop_step next has something to do by itself, as a deadline: 0 if now, MTASK_FOREVER
+   if only something from outside can bring it. */
 MTASK_API int64_t mtask_loop_next(const mtask_loop *loop);
 
 /* How many tasks have not ended. */
@@ -490,9 +491,9 @@ MTASK_API size_t mtask_loop_pending(const mtask_loop *loop);
 /* Cancels all tasks of the calling thread's loop. */
 MTASK_API void mtask_loop_cancel(mtask_loop *loop);
 
-/* Cancels what is left, runs until all of it has ended, and frees the loop. NULL is allowed. From the
-   thread that created it, not in a task. MTASK_INVALID, MTASK_DEADLOCK (found on the way; the loop is
-   freed). */
+/* Cancels what is left, runs until all of it has ended, and frees the loop. NULL is allowed. From
+   the thread that created it, not in a task. MTASK_INVALID, MTASK_DEADLOCK (found on the way; the
+   loop is freed). */
 MTASK_API mtask_status mtask_loop_destroy(mtask_loop *loop);
 
 /* ---- >>dump: what a loop is doing ---- */
@@ -594,8 +595,8 @@ struct mtask_coro {
     mtask_outcome *failure; /* how it failed, in its dead stack */
 };
 
-/* The coroutine that runs on this thread. Initial-exec: so its address is never computed, and cannot
-   be remembered across a switch. */
+/* The coroutine that runs on this thread. Initial-exec: so its address is never computed, and
+   cannot be remembered across a switch. */
 # define mtask__coro_here MTASK__VERSIONED(mtask__coro_here)
 # ifdef MTASK_NO_THREADS
 #  define MTASK__CORO_TLS
@@ -628,8 +629,8 @@ MTASK_API void *mtask__context_switch(mtask__context *from, mtask__context *to, 
 #  else
 #   define MTASK__CORO_LANDING
 #  endif
-/* Modes of floating point. Reading MXCSR stalls the CPU for 4 ns and what surrounds it for more, each
-   time; reading the x87 control word hardly costs anything, and all of <fenv.h> changes both
+/* Modes of floating point. Reading MXCSR stalls the CPU for 4 ns and what surrounds it for more,
+   each time; reading the x87 control word hardly costs anything, and all of <fenv.h> changes both
    alike. So that word tells whether `to` had other modes; if so, they go to both. */
 #  if defined(MTASK_CORO_NO_FPU)
 #   define MTASK__CORO_FPU
@@ -645,8 +646,8 @@ MTASK_API void *mtask__context_switch(mtask__context *from, mtask__context *to, 
     "cmpw 36(%%rsi), %%r8w\n\t"                                                                    \
     "jne 3f\n"                                                                                     \
     "2:\n\t"
-/* What differs in the word, rounding (bits 10 and 11) and masks (0 to 5), changes in MXCSR too (13 and
-   14, and 7 to 12). */
+/* What differs in the word, rounding (bits 10 and 11) and masks (0 to 5), changes in MXCSR too (13
+   and 14, and 7 to 12). */
 #   define MTASK__CORO_FPU_RARE                                                                    \
     "3:\n\t"                                                                                       \
     "movzwl 36(%%rsi), %%r9d\n\t"                                                                  \
@@ -917,8 +918,8 @@ static void mtask__coros_fork_child(void) {
 # endif
 }
 
-/* Before the first use: sees to forks, and to the ends of threads. If it cannot see to these, stacks
-   are not kept by threads. */
+/* Before the first use: sees to forks, and to the ends of threads. If it cannot see to these,
+   stacks are not kept by threads. */
 static void mtask__coros_init(void) {
     bool first;
     mtask__lock(&mtask__coros.lock);
@@ -1177,8 +1178,8 @@ static void mtask__stack_give(mtask__stack *stack) {
     mtask__unlock(&mtask__coros.lock);
 }
 
-/* Clears a block. memset would do; but some compilers make one instruction of it that takes longer to
-   begin than all the rest. */
+/* Clears a block. memset would do; but some compilers make one instruction of it that takes longer
+   to begin than all the rest. */
 static void mtask__clear(void *block, size_t size) {
     char *at = (char *)block;
     for (; size >= 32; size -= 32, at += 32) {
@@ -1850,8 +1851,8 @@ static const mtask__stack *mtask__stack_here(void) {
     return strand != NULL ? strand->stack : NULL;
 }
 
-/* In the child of a fork: the calling task goes on, as its thread, without a loop. What it holds stays
-   its own: its number is the same, but for the part that tells processes apart. */
+/* In the child of a fork: the calling task goes on, as its thread, without a loop. What it holds
+   stays its own: its number is the same, but for the part that tells processes apart. */
 static void mtask__loop_orphan(mtask__coro_thread *own) {
     mtask__strand *self = own->loop != NULL ? own->loop->running : NULL;
     if (own->loop != NULL)
@@ -1989,10 +1990,10 @@ static bool mtask__loop_is_inside(const mtask_loop *loop) {
     return mtask__coro_me()->loop == loop && loop->inside;
 }
 
-/* Puts a call into the inbox. Why the loop does not sleep on it: the loop says that it is asleep and
-   then looks at the inbox; here the call is in the inbox before one looks whether it is asleep. Both
-   sides do that with a full fence between, so at least one sees what the other did. After the call
-   is in, nothing of it is touched: it may have been made already. */
+/* Puts a call into the inbox. Why the loop does not sleep on it: the loop says that it is asleep
+   and then looks at the inbox; here the call is in the inbox before one looks whether it is asleep.
+   Both sides do that with a full fence between, so at least one sees what the other did. After the
+   call is in, nothing of it is touched: it may have been made already. */
 static void mtask__loop_send(mtask_loop *loop, mtask_loop_call *call) {
     mtask_loop_call *head = mtask__load(&loop->inbox, RELAXED); /* a guess that the CAS confirms */
     do
@@ -3780,9 +3781,9 @@ static mtask_status mtask__context_check(void) {
 #   define MTASK__CORO_GO "bx r12\n\t"
 #  endif
 
-/* The frame, of words: with VFP d8 ... d15 (16 words); FPSCR or nothing; r4 ... r11; return address.
-   Of Thumb-1, which cannot push r8: r8 ... r11, nothing, r4 ... r7, return address. The uppermost
-   five bits of FPSCR and 0x9f are flags of what happened, which are nobody's. */
+/* The frame, of words: with VFP d8 ... d15 (16 words); FPSCR or nothing; r4 ... r11; return
+   address. Of Thumb-1, which cannot push r8: r8 ... r11, nothing, r4 ... r7, return address. The
+   uppermost five bits of FPSCR and 0x9f are flags of what happened, which are nobody's. */
 /* clang-format off */
 __asm__(
 MTASK__CORO_FUNCTION(MTASK__CORO_JUMP)
@@ -4030,8 +4031,8 @@ static mtask_status mtask__context_check(void) {
 #  include <ucontext.h>
 
 /* A context that has begun is a jmp_buf on its own stack (words[0]); one that has not is a
-   ucontext_t at the top of its stack (words[1]). swapcontext would make a system call for the signal
-   mask, each time. */
+   ucontext_t at the top of its stack (words[1]). swapcontext would make a system call for the
+   signal mask, each time. */
 
 /* What a context's `note` and predecessor pass through: makecontext only passes numbers. */
 typedef struct mtask__passage {
@@ -4073,8 +4074,8 @@ static mtask_status mtask__context_check(void) {
     return MTASK_OK;
 }
 
-/* The functions themselves: with _FORTIFY_SOURCE, longjmp would stop the program because it leads to
-   a stack that is none of the callers'. */
+/* The functions themselves: with _FORTIFY_SOURCE, longjmp would stop the program because it leads
+   to a stack that is none of the callers'. */
 #  ifdef __GLIBC__
 void mtask__longjmp(struct __jmp_buf_tag *buffer, int value) __asm__("_longjmp")
     __attribute__((noreturn));
@@ -4161,8 +4162,8 @@ MTASK_API __attribute__((noinline)) void *mtask__context_jump(mtask__context *fr
 #   endif
 #  endif
 
-/* Of Linux 6.13 and later: a guard that is no mapping of its own, of which a process may have only so
-   many (vm.max_map_count). */
+/* Of Linux 6.13 and later: a guard that is no mapping of its own, of which a process may have only
+   so many (vm.max_map_count). */
 #  define MTASK__GUARD_INSTALL 102
 
 /* Compilers for AArch64 touch a large frame only every 64 KiB, and count on a guard of that size. */
@@ -4205,8 +4206,8 @@ static void mtask__os_stacks_unmap(char *memory, size_t size) {
     errno = saved;
 }
 
-/* How many guards may be mappings of their own: so many that half of the mappings that a process may
-   have are left to the rest of the program. Each takes two. */
+/* How many guards may be mappings of their own: so many that half of the mappings that a process
+   may have are left to the rest of the program. Each takes two. */
 static size_t mtask__os_guards_most(void) {
     unsigned long most = 65530;
     FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
@@ -4701,10 +4702,10 @@ static void mtask__os_poller_alarm(mtask__poller *poller, int64_t deadline) {
 #  include <sys/syscall.h>
 #  include <unistd.h>
 
-/* Why no wake is lost. The thread waits by futex_waitv, which compares each word with what its waiter
-   saw, so it returns at once if one has changed. A wake that reaches the thread instead of somebody
-   else is passed on: it wakes all who wait on that word, parked here or asleep anywhere, and each of
-   them looks for itself. And whoever waits between processes looks again every 100 ms. */
+/* Why no wake is lost. The thread waits by futex_waitv, which compares each word with what its
+   waiter saw, so it returns at once if one has changed. A wake that reaches the thread instead of
+   somebody else is passed on: it wakes all who wait on that word, parked here or asleep anywhere,
+   and each of them looks for itself. And whoever waits between processes looks again every 100 ms. */
 
 #  define MTASK__WAITV      449 /* the number of futex_waitv, the same on all CPUs */
 #  define MTASK__WAITV_MOST 128

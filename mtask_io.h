@@ -131,11 +131,11 @@ extern "C" {
 # define MTASK_IO_READ  1u /* input, its end, or an error is there */
 # define MTASK_IO_WRITE 2u /* there is room for output, or an error */
 
-/* Waits until `fd` is ready for one of `events`, MTASK_IO_READ | MTASK_IO_WRITE, for at most `timeout`
-   nanoseconds. Errors and hang-ups make it ready for both. Files are always ready. MTASK_OK,
-   MTASK_TIMEOUT, MTASK_CANCELED, MTASK_BROKEN (closed meanwhile), MTASK_INVALID (no event, negative),
-   MTASK_NOMEM, MTASK_DEADLOCK, MTASK_SYSTEM (errno is EBADF: not a descriptor). Any task or thread,
-   several at once. */
+/* Waits until `fd` is ready for one of `events`, MTASK_IO_READ | MTASK_IO_WRITE, for at most
+   `timeout` nanoseconds. Errors and hang-ups make it ready for both. Files are always ready.
+   MTASK_OK, MTASK_TIMEOUT, MTASK_CANCELED, MTASK_BROKEN (closed meanwhile), MTASK_INVALID (no
+   event, negative), MTASK_NOMEM, MTASK_DEADLOCK, MTASK_SYSTEM (errno is EBADF: not a descriptor).
+   Any task or thread, several at once. */
 MTASK_API mtask_status mtask_io_wait(int fd, unsigned events, int64_t timeout);
 
 /* One of several descriptors to wait for. */
@@ -149,9 +149,9 @@ typedef struct mtask_io_case {
    which; else it is 0 in all. At most 1024; with none it just waits: MTASK_TIMEOUT. */
 MTASK_API mtask_status mtask_io_select(mtask_io_case *cases, size_t count, int64_t timeout);
 
-/* Reads what there is, `capacity` bytes at most, waiting for the first; `count` (here and below: NULL
-   allowed) receives how many. MTASK_OK; MTASK_CLOSED: the end; others as above. A capacity of 0
-   reads nothing. */
+/* Reads what there is, `capacity` bytes at most, waiting for the first; `count` (here and below:
+   NULL allowed) receives how many. MTASK_OK; MTASK_CLOSED: the end; others as above. A capacity of
+   0 reads nothing. */
 MTASK_API mtask_status mtask_io_read(int fd, void *buffer, size_t capacity, size_t *count,
                                      int64_t timeout);
 
@@ -173,18 +173,18 @@ MTASK_API mtask_status mtask_io_writev(int fd, const struct iovec *parts, int n,
 MTASK_API mtask_status mtask_io_sendfile(int fd, int file, int64_t offset, size_t size,
                                          size_t *count, int64_t timeout);
 
-/* Closes it: whoever waits for it, in any task or thread, is told MTASK_BROKEN. It must not be in the
-   midst of a call of another thread that does not wait, as with close itself. MTASK_OK;
+/* Closes it: whoever waits for it, in any task or thread, is told MTASK_BROKEN. It must not be in
+   the midst of a call of another thread that does not wait, as with close itself. MTASK_OK;
    MTASK_SYSTEM: the system told of an error, or of EBADF; the descriptor is gone in any case. Does
    not wait. */
 MTASK_API mtask_status mtask_io_close(int fd);
 
-/* Makes a descriptor, for which nobody waits, mtask's own, see above; it becomes non-blocking, for all who share it. MTASK_OK,
-   MTASK_NOMEM, MTASK_SYSTEM. */
+/* Makes a descriptor, for which nobody waits, mtask's own, see above; it becomes non-blocking, for
+   all who share it. MTASK_OK, MTASK_NOMEM, MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_io_adopt(int fd);
 
-/* A pipe of two descriptors of mtask's own: what is written to ends[1] is read from ends[0]. MTASK_OK,
-   MTASK_NOMEM, MTASK_SYSTEM. */
+/* A pipe of two descriptors of mtask's own: what is written to ends[1] is read from ends[0].
+   MTASK_OK, MTASK_NOMEM, MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_io_pipe(int ends[2]);
 
 /* Two stream sockets of mtask's own that are connected to each other. As mtask_io_pipe. */
@@ -218,8 +218,8 @@ MTASK_API unsigned mtask_address_port(const mtask_address *address);
 
 /* Looks up "name:port" or "name:service", and all that mtask_address_parse knows; in a thread, by
    getaddrinfo. Writes at most `capacity` (at most 16) addresses, in the order in which they are to
-   be tried; `count` receives how many. MTASK_OK; MTASK_NOT_FOUND: there is none of that name, or the
-   service is not known; MTASK_TIMEOUT, MTASK_CANCELED: nobody waits for the answer any more;
+   be tried; `count` receives how many. MTASK_OK; MTASK_NOT_FOUND: there is none of that name, or
+   the service is not known; MTASK_TIMEOUT, MTASK_CANCELED: nobody waits for the answer any more;
    MTASK_INVALID, MTASK_NOMEM, MTASK_SYSTEM (errno is EAGAIN: the name server does not answer). */
 MTASK_API mtask_status mtask_resolve(const char *text, mtask_address *addresses, size_t capacity,
                                      size_t *count, int64_t timeout);
@@ -230,8 +230,8 @@ MTASK_API mtask_status mtask_io_peer(int fd, mtask_address *address);
 
 /* ---- >>tcp: stream sockets, and datagrams ---- */
 
-/* Connects to "host:port" or "unix:/path"; *fd receives a socket, without Nagle's delay; close it by
-   mtask_io_close. A host of several addresses: they are tried in turn, a new one after 250 ms or
+/* Connects to "host:port" or "unix:/path"; *fd receives a socket, without Nagle's delay; close it
+   by mtask_io_close. A host of several addresses: they are tried in turn, a new one after 250 ms or
    when the last has failed, and the first to answer is taken (RFC 8305, "happy eyeballs").
    MTASK_OK; MTASK_SYSTEM: none answered; errno tells of the last (ECONNREFUSED ...); those of
    mtask_resolve and mtask_io_wait. After an error *fd is -1. */
@@ -244,18 +244,17 @@ typedef struct mtask_listen_desc {
     bool ip6_only;   /* "*:80" and "[::]:80" mean IPv6 alone (default: both, where there are) */
 } mtask_listen_desc;
 
-/* Listens on "host:port" or "unix:/path"; port 0 is one that is free: see mtask_io_local. Of a name's
-   several addresses the first of IPv4 is taken. A Unix
-   socket's file of which nobody listens any more is replaced. *fd is closed by mtask_io_close.
-   MTASK_OK, MTASK_SYSTEM (EADDRINUSE ...), those of mtask_resolve, which may wait. After an error *fd
-   is -1. */
+/* Listens on "host:port" or "unix:/path"; port 0 is one that is free: see mtask_io_local. Of a
+   name's several addresses the first of IPv4 is taken. A Unix socket's file of which nobody listens
+   any more is replaced. *fd is closed by mtask_io_close. MTASK_OK, MTASK_SYSTEM (EADDRINUSE ...),
+   those of mtask_resolve, which may wait. After an error *fd is -1. */
 MTASK_API mtask_status mtask_tcp_listen(int *fd, const char *address,
                                         const mtask_listen_desc *desc);
 
-/* Accepts a connection; *fd is closed by mtask_io_close, *peer (NULL allowed) is where it comes from.
-   A connection that is broken before it is accepted is passed over. MTASK_OK; MTASK_SYSTEM (EMFILE,
-   ENFILE, ENOBUFS, ENOMEM: it still waits to be accepted); those of mtask_io_wait. After an error *fd
-   is -1. */
+/* Accepts a connection; *fd is closed by mtask_io_close, *peer (NULL allowed) is where it comes
+   from. A connection that is broken before it is accepted is passed over. MTASK_OK; MTASK_SYSTEM
+   (EMFILE, ENFILE, ENOBUFS, ENOMEM: it still waits to be accepted); those of mtask_io_wait. After
+   an error *fd is -1. */
 MTASK_API mtask_status mtask_tcp_accept(int listener, int *fd, mtask_address *peer,
                                         int64_t timeout);
 
@@ -269,14 +268,14 @@ MTASK_API mtask_status mtask_io_connect(int fd, const mtask_address *to, int64_t
 MTASK_API mtask_status mtask_udp_open(int *fd, const char *local, const char *remote,
                                       int64_t timeout);
 
-/* Receives one datagram, waiting for it; *from (NULL allowed) is where it comes from. MTASK_OK (also
-   if it is empty); MTASK_OVERFLOW: it was longer than `capacity`, and the rest is lost; those of
-   mtask_io_read. On a stream socket as mtask_io_read. */
+/* Receives one datagram, waiting for it; *from (NULL allowed) is where it comes from. MTASK_OK
+   (also if it is empty); MTASK_OVERFLOW: it was longer than `capacity`, and the rest is lost; those
+   of mtask_io_read. On a stream socket as mtask_io_read. */
 MTASK_API mtask_status mtask_io_recvfrom(int fd, void *buffer, size_t capacity, size_t *count,
                                          mtask_address *from, int64_t timeout);
 
-/* Sends one datagram (NULL: to where the socket is connected). MTASK_OK, MTASK_SYSTEM (EMSGSIZE ...),
-   those of mtask_io_write. */
+/* Sends one datagram (NULL: to where the socket is connected). MTASK_OK, MTASK_SYSTEM (EMSGSIZE
+   ...), those of mtask_io_write. */
 MTASK_API mtask_status mtask_io_sendto(int fd, const void *data, size_t size,
                                        const mtask_address *to, int64_t timeout);
 
@@ -284,9 +283,10 @@ MTASK_API mtask_status mtask_io_sendto(int fd, const void *data, size_t size,
 
 /* A descriptor with buffers. One task or thread at a time reads; any number write: each write stays
    in one piece. What is written is sent when the buffer is full, when its reader has to wait for
-   input, by mtask_stream_drain and _close; and if tasks use it, also when their loop has run all that
-   could run. A stream that tasks use belongs to the loop of the first of them, and is destroyed on that loop's thread, or when the loop
-   has ended; other threads may read, write and close it: what they write is sent at once, or soon by the loop. While a stream waits for input
+   input, by mtask_stream_drain and _close; and if tasks use it, also when their loop has run all
+   that could run. A stream that tasks use belongs to the loop of the first of them, and is
+   destroyed on that loop's thread, or when the loop has ended; other threads may read, write and
+   close it: what they write is sent at once, or soon by the loop. While a stream waits for input
    with nothing in its buffers, it has none. */
 typedef struct mtask_stream mtask_stream;
 
@@ -318,8 +318,8 @@ MTASK_API int mtask_stream_fd(const mtask_stream *stream);
 MTASK_API mtask_status mtask_stream_fill(mtask_stream *stream, size_t least, const char **data,
                                          size_t *size, int64_t timeout);
 
-/* Takes `size` bytes out of the buffer, after mtask_stream_fill. MTASK_OK; MTASK_INVALID: so many are
-   not in it. */
+/* Takes `size` bytes out of the buffer, after mtask_stream_fill. MTASK_OK; MTASK_INVALID: so many
+   are not in it. */
 MTASK_API mtask_status mtask_stream_skip(mtask_stream *stream, size_t size);
 
 /* Reads what there is, `capacity` bytes at most, waiting for the first; as mtask_io_read. */
@@ -327,21 +327,23 @@ MTASK_API mtask_status mtask_stream_read(mtask_stream *stream, void *buffer, siz
                                          size_t *count, int64_t timeout);
 
 /* Reads `size` bytes, all of them; `count` (NULL allowed) receives how many it got, also if it ends
-   early: they are taken out, and one goes on behind them. MTASK_OK; MTASK_CLOSED: the input ends before. Those of mtask_io_read. */
+   early: they are taken out, and one goes on behind them. MTASK_OK; MTASK_CLOSED: the input ends
+   before. Those of mtask_io_read. */
 MTASK_API mtask_status mtask_stream_read_exactly(mtask_stream *stream, void *buffer, size_t size,
                                                  size_t *count, int64_t timeout);
 
-/* Reads up to and including the `length` bytes of `mark` (at least one). *data and *size are what it
-   read, in the stream's buffer until the next call that reads. MTASK_OK; MTASK_CLOSED: the input ended
-   before; *data and *size are what is left, and stay to be read; MTASK_OVERFLOW: more than the limit
-   without the mark; nothing is taken out. Others likewise, as mtask_stream_fill. */
+/* Reads up to and including the `length` bytes of `mark` (at least one). *data and *size are what
+   it read, in the stream's buffer until the next call that reads. MTASK_OK; MTASK_CLOSED: the input
+   ended before; *data and *size are what is left, and stay to be read; MTASK_OVERFLOW: more than
+   the limit without the mark; nothing is taken out. Others likewise, as mtask_stream_fill. */
 MTASK_API mtask_status mtask_stream_read_until(mtask_stream *stream, const void *mark,
                                                size_t length, const char **data, size_t *size,
                                                int64_t timeout);
 
 /* Reads a line; *line is without its "\n" or "\r\n", ends in a zero, is the caller's to change, and
-   valid until the next call that reads; *size (NULL allowed) is how long it is. The last line needs no
-   end. MTASK_OK; MTASK_CLOSED: there is no other one. MTASK_OVERFLOW as above. After an error *line is NULL. */
+   valid until the next call that reads; *size (NULL allowed) is how long it is. The last line needs
+   no end. MTASK_OK; MTASK_CLOSED: there is no other one. MTASK_OVERFLOW as above. After an error
+   *line is NULL. */
 MTASK_API mtask_status mtask_stream_read_line(mtask_stream *stream, char **line, size_t *size,
                                               int64_t timeout);
 
@@ -379,16 +381,17 @@ MTASK_API size_t mtask_stream_pending(const mtask_stream *stream);
 MTASK_API mtask_status mtask_stream_sendfile(mtask_stream *stream, int file, int64_t offset,
                                              size_t size, int64_t timeout);
 
-/* Sends what is in the buffer, and tells the other end that no more comes; reading goes on. MTASK_OK,
-   those of mtask_stream_drain; MTASK_UNSUPPORTED: not a socket. */
+/* Sends what is in the buffer, and tells the other end that no more comes; reading goes on.
+   MTASK_OK, those of mtask_stream_drain; MTASK_UNSUPPORTED: not a socket. */
 MTASK_API mtask_status mtask_stream_shutdown(mtask_stream *stream, int64_t timeout);
 
 /* Sends what is in the buffer and closes the descriptor in any case; what waits for the stream is
    told MTASK_BROKEN. MTASK_OK (also if it was closed); else why not all was sent. */
 MTASK_API mtask_status mtask_stream_close(mtask_stream *stream, int64_t timeout);
 
-/* Closes the descriptor at once: what is in the buffers is lost, and the other end of a TCP connection
-   is told by a reset. What its reader has read and not taken can still be had. Does not wait. */
+/* Closes the descriptor at once: what is in the buffers is lost, and the other end of a TCP
+   connection is told by a reset. What its reader has read and not taken can still be had. Does not
+   wait. */
 MTASK_API void mtask_stream_abort(mtask_stream *stream);
 
 /* Closes the descriptor, if it is not, without sending what is in the buffer, and frees the stream,
@@ -399,16 +402,17 @@ MTASK_API void mtask_stream_destroy(mtask_stream *stream);
 
 /* In a task: has a thread of mtask's run fn(arg), while the task waits for it, always until it has
    ended: neither cancellation nor limits end this wait, so `arg` may lie on the stack. Outside of a
-   loop: calls it. `outcome` (NULL allowed) says how it ended. MTASK_OK, MTASK_FAILED; MTASK_INVALID (no
-   fn), MTASK_NOMEM, MTASK_SYSTEM: it was not called. */
+   loop: calls it. `outcome` (NULL allowed) says how it ended. MTASK_OK, MTASK_FAILED; MTASK_INVALID
+   (no fn), MTASK_NOMEM, MTASK_SYSTEM: it was not called. */
 MTASK_API mtask_status mtask_offload(mtask_fn fn, void *arg, mtask_outcome *outcome);
 
-/* Has a thread (outside of a loop and without a time-out, the caller's) run fn on a copy of the `size` bytes at `data`, which are overwritten with what is in
-   the copy then if it ends within `timeout` nanoseconds. Otherwise it goes on alone: nobody hears
-   of its end, and the copy is freed then, after `drop` (NULL allowed) was called for it, to let go of
-   what is in it; so it is too if fn was never called. It must not use anything else that its caller owns. `outcome` as above. MTASK_OK,
-   MTASK_FAILED; MTASK_TIMEOUT, MTASK_CANCELED: it goes on, or was never called; MTASK_INVALID,
-   MTASK_NOMEM, MTASK_SYSTEM, MTASK_DEADLOCK. */
+/* Has a thread (outside of a loop and without a time-out, the caller's) run fn on a copy of the
+   `size` bytes at `data`, which are overwritten with what is in the copy then if it ends within
+   `timeout` nanoseconds. Otherwise it goes on alone: nobody hears of its end, and the copy is freed
+   then, after `drop` (NULL allowed) was called for it, to let go of what is in it; so it is too if
+   fn was never called. It must not use anything else that its caller owns. `outcome` as above.
+   MTASK_OK, MTASK_FAILED; MTASK_TIMEOUT, MTASK_CANCELED: it goes on, or was never called;
+   MTASK_INVALID, MTASK_NOMEM, MTASK_SYSTEM, MTASK_DEADLOCK. */
 MTASK_API mtask_status mtask_offload_for(mtask_fn fn, void *data, size_t size,
                                          void (*drop)(void *data), mtask_outcome *outcome,
                                          int64_t timeout);
@@ -418,8 +422,8 @@ MTASK_API mtask_status mtask_offload_for(mtask_fn fn, void *data, size_t size,
 /* Calls of files may block where nothing can be waited for: in a task they are off-loaded, unless
    what is asked for is in memory. None is cut short by cancellation or limits. */
 
-/* As open; *fd is close-on-exec; close it by close or mtask_io_close. MTASK_OK; MTASK_NOT_FOUND: no such
-   file; MTASK_SYSTEM. In a task, all of these also MTASK_NOMEM. After an error *fd is -1. */
+/* As open; *fd is close-on-exec; close it by close or mtask_io_close. MTASK_OK; MTASK_NOT_FOUND: no
+   such file; MTASK_SYSTEM. In a task, all of these also MTASK_NOMEM. After an error *fd is -1. */
 MTASK_API mtask_status mtask_file_open(int *fd, const char *path, int flags, unsigned mode);
 
 /* Reads up to `capacity` bytes from `offset` on, as many as there are: `count` is less only at the
@@ -431,8 +435,8 @@ MTASK_API mtask_status mtask_file_read(int fd, void *buffer, size_t capacity, in
 MTASK_API mtask_status mtask_file_write(int fd, const void *data, size_t size, int64_t offset);
 
 /* Reads a whole file of at most `limit` bytes; *data has a zero behind its end; give it back with
-   mtask_file_free. MTASK_OK, MTASK_OVERFLOW (it is longer), MTASK_NOT_FOUND, MTASK_NOMEM, MTASK_SYSTEM. After an error *data is
-   NULL. */
+   mtask_file_free. MTASK_OK, MTASK_OVERFLOW (it is longer), MTASK_NOT_FOUND, MTASK_NOMEM,
+   MTASK_SYSTEM. After an error *data is NULL. */
 MTASK_API mtask_status mtask_file_load(const char *path, size_t limit, char **data, size_t *size);
 MTASK_API void mtask_file_free(char *data);
 
@@ -446,9 +450,9 @@ MTASK_API mtask_status mtask_file_save(const char *path, const void *data, size_
 typedef struct mtask_signals mtask_signals;
 
 /* Catches the `count` signals from now on, instead of what they did before; several may catch the
-   same. When the last is destroyed, they do again what they did. Destroy it. MTASK_OK; MTASK_INVALID: no
-   such signal, or one that cannot be caught, or none; MTASK_NOMEM; MTASK_FULL: 64 of them exist;
-   MTASK_SYSTEM. */
+   same. When the last is destroyed, they do again what they did. Destroy it. MTASK_OK;
+   MTASK_INVALID: no such signal, or one that cannot be caught, or none; MTASK_NOMEM; MTASK_FULL: 64
+   of them exist; MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_signals_create(mtask_signals **signals, const int *numbers,
                                             size_t count);
 
@@ -461,9 +465,10 @@ MTASK_API void mtask_signals_destroy(mtask_signals *signals);
 
 /* ---- >>child: child processes as something to wait for ---- */
 
-/* Waits until the child `pid` of this process has ended, and takes note of that, as waitpid; *status
-   (NULL allowed) is what that says. One at a time for each child. MTASK_OK; MTASK_NOT_FOUND: no such
-   child; MTASK_INVALID: pid is not positive; those of mtask_io_wait: then it can be waited for again. */
+/* Waits until the child `pid` of this process has ended, and takes note of that, as waitpid;
+   *status (NULL allowed) is what that says. One at a time for each child. MTASK_OK;
+   MTASK_NOT_FOUND: no such child; MTASK_INVALID: pid is not positive; those of mtask_io_wait: then
+   it can be waited for again. */
 MTASK_API mtask_status mtask_child_wait(pid_t pid, int *status, int64_t timeout);
 
 /* ---- >>serve: servers ---- */
@@ -471,8 +476,8 @@ MTASK_API mtask_status mtask_child_wait(pid_t pid, int *status, int64_t timeout)
 /* What listens, accepts, and runs a handler in a task for each connection. */
 typedef struct mtask_server mtask_server;
 
-/* Called in a task of its own for each connection. The stream is sent out, closed and destroyed when
-   it returns (it may have closed it before). */
+/* Called in a task of its own for each connection. The stream is sent out, closed and destroyed
+   when it returns (it may have closed it before). */
 typedef void mtask_handler(mtask_stream *stream, void *ctx);
 
 # define MTASK_LOOP_PER_CPU UINT32_MAX
@@ -523,8 +528,8 @@ MTASK_API void mtask_server_stop(mtask_server *server);
 /* Whether it has been told to. */
 MTASK_API bool mtask_server_is_stopping(const mtask_server *server);
 
-/* Waits until it has stopped and all handlers have returned. MTASK_OK; MTASK_TIMEOUT, MTASK_CANCELED;
-   MTASK_DEADLOCK: called by one of its own handlers; MTASK_INVALID. */
+/* Waits until it has stopped and all handlers have returned. MTASK_OK; MTASK_TIMEOUT,
+   MTASK_CANCELED; MTASK_DEADLOCK: called by one of its own handlers; MTASK_INVALID. */
 MTASK_API mtask_status mtask_server_join(mtask_server *server, int64_t timeout);
 
 /* Stops it, waits for that whatever happens, and frees it. Not in a handler of it: MTASK_DEADLOCK.
@@ -532,8 +537,8 @@ MTASK_API mtask_status mtask_server_join(mtask_server *server, int64_t timeout);
 MTASK_API mtask_status mtask_server_destroy(mtask_server *server);
 
 /* Starts a server, and waits until it has stopped: by mtask_server_stop (on_ready, and handlers by
-   their ctx, know it), by a signal, or because the calling task is cancelled: MTASK_CANCELED. Otherwise
-   as mtask_server_start. */
+   their ctx, know it), by a signal, or because the calling task is cancelled: MTASK_CANCELED.
+   Otherwise as mtask_server_start. */
 MTASK_API mtask_status mtask_serve(const char *address, mtask_handler *handler,
                                    const mtask_serve_desc *desc);
 
@@ -899,8 +904,8 @@ static void mtask__io_want(mtask__io *io, int fd) {
         mtask__os_poller_want(&io->loop->poller, fd, events);
 }
 
-/* By what the poller's events are known: the generation, how often it was told of the number in that,
-   and a bit more, since 0 means something else. */
+/* By what the poller's events are known: the generation, how often it was told of the number in
+   that, and a bit more, since 0 means something else. */
 static uint32_t mtask__record_tag(const mtask__record *record) {
     return record->generation | (uint32_t)(record->serial % 2048) << 20 | (uint32_t)1 << 31;
 }
@@ -1047,11 +1052,11 @@ static mtask__io *mtask__io_of(mtask_loop *loop) {
 
 /* ---- >>io-wait: how tasks wait for descriptors ---- */
 
-/* Why no readiness is lost. A task waits only after a try has failed, and it does not let others run in
-   between. What becomes ready after the try, the system tells the loop later, since it watches the
-   descriptor already, or is told now to watch it and then tells of all that is ready. The loop
-   hands that to those who are in the descriptor's list, which the task has joined by then; and to
-   the `ready` bits, by which those know of it who have not tried yet. */
+/* Why no readiness is lost. A task waits only after a try has failed, and it does not let others
+   run in between. What becomes ready after the try, the system tells the loop later, since it
+   watches the descriptor already, or is told now to watch it and then tells of all that is ready.
+   The loop hands that to those who are in the descriptor's list, which the task has joined by then;
+   and to the `ready` bits, by which those know of it who have not tried yet. */
 
 static void mtask__node_link(mtask__io *io, mtask__io_node *node, mtask__io_wait *wait,
                              mtask_io_case *which) {
@@ -1144,10 +1149,10 @@ static mtask_status mtask__io_park(mtask__strand *self, mtask_io_case *cases,
 
 /* ---- >>io-thread: how threads wait for descriptors ---- */
 
-/* Why it is told of each close: it says in the words of its descriptors that somebody waits, and puts
-   itself into the list, under the lock. Who closes one of them begins a new generation and then
-   looks for sleepers under the lock: so either it finds this one, or this one has found the new
-   generation. */
+/* Why it is told of each close: it says in the words of its descriptors that somebody waits, and
+   puts itself into the list, under the lock. Who closes one of them begins a new generation and
+   then looks for sleepers under the lock: so either it finds this one, or this one has found the
+   new generation. */
 
 static void mtask__bell_take(int bell[2]) {
     mtask__io_state *state = &mtask__io_process;
@@ -1260,8 +1265,8 @@ static mtask_status mtask__io_answer(const struct pollfd *polled, mtask_io_case 
     return status;
 }
 
-/* Polls until `deadline` (0: just looks). MTASK_OK, MTASK_TIMEOUT, MTASK_SYSTEM, and MTASK_EMPTY: the
-   bell, polled[count], has rung, or it is time to look whether it would have. */
+/* Polls until `deadline` (0: just looks). MTASK_OK, MTASK_TIMEOUT, MTASK_SYSTEM, and MTASK_EMPTY:
+   the bell, polled[count], has rung, or it is time to look whether it would have. */
 static mtask_status mtask__io_poll(struct pollfd *polled, mtask_io_case *cases, size_t count,
                                    bool bell, int64_t deadline) {
     mtask_status status = MTASK_EMPTY;
@@ -1471,8 +1476,8 @@ static mtask_status mtask__op_enter(mtask__op *op) {
     return op->gentle != 0 ? mtask__op_look(op) : MTASK_OK;
 }
 
-/* How much one can write to what blocks, and is ready, so that it does not: a pipe has a page free; a
-   terminal says only that there is some room; files never are not ready: 0. */
+/* How much one can write to what blocks, and is ready, so that it does not: a pipe has a page free;
+   a terminal says only that there is some room; files never are not ready: 0. */
 static size_t mtask__fd_portion(int fd) {
     struct stat info;
     if (fstat(fd, &info) != 0 || S_ISREG(info.st_mode))
@@ -1495,8 +1500,8 @@ static mtask_status mtask__op_no_socket(mtask__op *op) {
     return MTASK_OK;
 }
 
-/* After a try that failed; errno says why. MTASK_OK: try again at once; MTASK_EMPTY: it would have to
-   wait. */
+/* After a try that failed; errno says why. MTASK_OK: try again at once; MTASK_EMPTY: it would have
+   to wait. */
 static mtask_status mtask__op_failed(mtask__op *op) {
     switch (errno) {
     case EINTR:
@@ -1684,8 +1689,8 @@ static int mtask__pieces_copy(const mtask__pieces *pieces, struct iovec *few, in
     return n;
 }
 
-/* What is left, for one call: all of it as it is, or, if a part of the first is gone, the next ones in
-   `few`. */
+/* What is left, for one call: all of it as it is, or, if a part of the first is gone, the next ones
+   in `few`. */
 static struct iovec *mtask__pieces_show(const mtask__pieces *pieces,
                                         struct iovec few[MTASK__IO_PARTS], int *n, size_t *size) {
     if (pieces->offset != 0) {
@@ -2337,8 +2342,8 @@ static mtask_status mtask__socket_open(int *fd, const mtask_address *address, in
     return mtask__fd_keep(fd, MTASK__FD_SOCKET | bits);
 }
 
-/* Begins to connect: MTASK_OK, MTASK_EMPTY (going on), MTASK_FULL (the other end's backlog is; a Unix
-   socket), MTASK_SYSTEM. */
+/* Begins to connect: MTASK_OK, MTASK_EMPTY (going on), MTASK_FULL (the other end's backlog is; a
+   Unix socket), MTASK_SYSTEM. */
 static mtask_status mtask__connect_begin(int fd, const mtask_address *to) {
     if (connect(fd, &to->as.any, to->size) == 0)
         return MTASK_OK;
@@ -2840,8 +2845,8 @@ struct mtask_stream {
     mtask_mutex writing;
     mtask_status broken; /* the output: MTASK_OK, or why nothing can be written any more */
     int broken_error;
-    /* Of the loop whose tasks use it; NULL: none. The loop's thread writes it: NULL under the process's
-       lock, so that who has that may use it. */
+    /* Of the loop whose tasks use it; NULL: none. The loop's thread writes it: NULL under the
+       process's lock, so that who has that may use it. */
     mtask__io *io;
     struct mtask_stream *next; /* in the list of all streams of that loop */
     struct mtask_stream *prev;
@@ -3140,8 +3145,8 @@ static void mtask__stream_push(mtask_stream *stream) {
     errno = saved;
 }
 
-/* Lets go of the output. What is still held back then, whatever has become of the call, is the loop's
-   to send: also what others left to the caller, since they could not lock it. */
+/* Lets go of the output. What is still held back then, whatever has become of the call, is the
+   loop's to send: also what others left to the caller, since they could not lock it. */
 static void mtask__stream_unlock(mtask_stream *stream, const mtask__op *op) {
     bool held = mtask__stream_held(stream) > 0;
     mtask__io *io = mtask__stream_io(stream);
@@ -3362,8 +3367,8 @@ MTASK_API mtask_status mtask_stream_shutdown(mtask_stream *stream, int64_t timeo
     return errno == ENOTSOCK || errno == EOPNOTSUPP ? MTASK_UNSUPPORTED : MTASK_SYSTEM;
 }
 
-/* Closes its descriptor. Its buffers stay: somebody may be about to find out. In another thread than
-   its loop's, it stays in that loop's lists. */
+/* Closes its descriptor. Its buffers stay: somebody may be about to find out. In another thread
+   than its loop's, it stays in that loop's lists. */
 static void mtask__stream_shut(mtask_stream *stream) {
     int fd = mtask__stream_number(stream);
     const mtask_loop *loop = mtask_loop_current();
@@ -3419,7 +3424,8 @@ static size_t mtask__stream_has(const mtask_stream *stream) {
     return stream->end - stream->begin;
 }
 
-/* Room to read into, behind what there is, so that `least` bytes and a closing zero have room in all. */
+/* Room to read into, behind what there is, so that `least` bytes and a closing zero have room in
+   all. */
 static mtask_status mtask__stream_room(mtask_stream *stream, mtask__io *io, size_t least) {
     size_t has = mtask__stream_has(stream);
     size_t size = stream->in == NULL ? stream->buffer : stream->in_size;
@@ -3450,9 +3456,9 @@ static mtask_status mtask__stream_room(mtask_stream *stream, mtask__io *io, size
     return MTASK_OK;
 }
 
-/* Before its reader waits: what was written goes out, since that may be what the other end waits for;
-   and an empty buffer can serve others meanwhile. True: something is still held back, and nobody but
-   the caller will send it. */
+/* Before its reader waits: what was written goes out, since that may be what the other end waits
+   for; and an empty buffer can serve others meanwhile. True: something is still held back, and
+   nobody but the caller will send it. */
 static bool mtask__stream_pause(mtask_stream *stream, const mtask__op *in) {
     bool held = false;
     mtask__op op;
@@ -3652,8 +3658,8 @@ static size_t mtask__stream_find(const mtask_stream *stream, const void *mark, s
     return found != NULL ? (size_t)(found - begin) : SIZE_MAX;
 }
 
-/* Whether what is in the buffer, without a mark, is too much already: `limit` bytes may stand before
-   the mark, and before the end of a line one more, if that is a '\r'. */
+/* Whether what is in the buffer, without a mark, is too much already: `limit` bytes may stand
+   before the mark, and before the end of a line one more, if that is a '\r'. */
 static bool mtask__stream_is_over(const mtask_stream *stream, size_t length, bool line) {
     size_t has = mtask__stream_has(stream);
     if (!line)
@@ -4134,9 +4140,9 @@ MTASK_API mtask_status mtask_file_save(const char *path, const void *data, size_
 /* ---- >>signal ---- */
 
 /* What a handler does: for each object that catches the signal it sets a bit and writes a byte into
-   the object's pipe, if the bit was not set; a reader takes a byte and then a bit. Objects stand in an
-   array of the process. An object that leaves is taken out of it first, and freed once no handler is
-   at work: one that begins later does not find it. */
+   the object's pipe, if the bit was not set; a reader takes a byte and then a bit. Objects stand in
+   an array of the process. An object that leaves is taken out of it first, and freed once no
+   handler is at work: one that begins later does not find it. */
 struct mtask_signals {
     int ends[2];
     size_t count;
@@ -4423,8 +4429,8 @@ static void mtask__part_stop(void *arg) {
         mtask__io_rouse(io, part->server->signals->ends[0]);
 }
 
-/* Removes a Unix socket's file, unless another one stands there. Before the sockets are closed: as long
-   as one is open, its file's number is given to no other. */
+/* Removes a Unix socket's file, unless another one stands there. Before the sockets are closed: as
+   long as one is open, its file's number is given to no other. */
 static void mtask__server_unlink(const mtask_server *server) {
     const char *path = server->address.as.path.sun_path;
     struct stat info;
@@ -4684,8 +4690,8 @@ static mtask_status mtask__server_listen_again(const mtask_server *server, int *
     return *fd < 0 ? MTASK_SYSTEM : mtask__fd_keep(fd, MTASK__FD_SOCKET);
 }
 
-/* The first socket. One that shares its port takes the place of one that does not: so nobody else has
-   the port. */
+/* The first socket. One that shares its port takes the place of one that does not: so nobody else
+   has the port. */
 static mtask_status mtask__server_listen_first(mtask_server *server, const char *address) {
     int *fd = &server->parts[0].listener;
     mtask_status status = mtask_tcp_listen(fd, address, &server->desc.listen);

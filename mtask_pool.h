@@ -115,8 +115,8 @@ typedef struct mtask_pool_desc {
 } mtask_pool_desc;
 
 /* Starts a pool as the description says (NULL: all default). Its threads are daemons: they do not
-   keep mtask_thread_join_all waiting. Destroy it. MTASK_INVALID, MTASK_NOMEM, MTASK_SYSTEM (a thread
-   could not be started, or a CPU does not exist): then nothing is left behind. */
+   keep mtask_thread_join_all waiting. Destroy it. MTASK_INVALID, MTASK_NOMEM, MTASK_SYSTEM (a
+   thread could not be started, or a CPU does not exist): then nothing is left behind. */
 MTASK_API mtask_status mtask_pool_create(mtask_pool **pool, const mtask_pool_desc *desc);
 
 /* The pool that the whole program shares: made on first use, with the defaults, never destroyed.
@@ -138,14 +138,15 @@ MTASK_API mtask_status mtask_pool_close(mtask_pool *pool);
 MTASK_API mtask_status mtask_pool_terminate(mtask_pool *pool);
 
 /* Blocks until a closed pool has done all it had to do and its threads have ended, at most
-   `timeout` nanoseconds. An imap that has not been closed, nor come to its end, is something to do. MTASK_OK, MTASK_TIMEOUT. MTASK_INVALID: it is not closed (the default
-   pool never is), or the timeout is negative. MTASK_DEADLOCK: called by a worker of this pool. MTASK_BROKEN: a pool of the parent
-   process, or an init failed. MTASK_CANCELED, MTASK_SYSTEM. */
+   `timeout` nanoseconds. An imap that has not been closed, nor come to its end, is something to do.
+   MTASK_OK, MTASK_TIMEOUT. MTASK_INVALID: it is not closed (the default pool never is), or the
+   timeout is negative. MTASK_DEADLOCK: called by a worker of this pool. MTASK_BROKEN: a pool of the
+   parent process, or an init failed. MTASK_CANCELED, MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_pool_join(mtask_pool *pool, int64_t timeout);
 
-/* Closes and joins the pool, and frees it; waits for whoever still waits in mtask_pool_join. NULL is
-   allowed. Futures stay valid. MTASK_OK; MTASK_DEADLOCK, and nothing happened: called by a worker of
-   this pool; MTASK_INVALID: it is the default pool. */
+/* Closes and joins the pool, and frees it; waits for whoever still waits in mtask_pool_join. NULL
+   is allowed. Futures stay valid. MTASK_OK; MTASK_DEADLOCK, and nothing happened: called by a
+   worker of this pool; MTASK_INVALID: it is the default pool. */
 MTASK_API mtask_status mtask_pool_destroy(mtask_pool *pool);
 
 /* What a pool has done and has to do. Counts begin anew after SIZE_MAX. */
@@ -219,8 +220,8 @@ MTASK_API mtask_status mtask_pool_submit_ex(mtask_pool *pool, const mtask_task_d
 # define MTASK_FAIL_FAST (1 << 4)
 
 /* Some tasks of a pool. It lies in the caller's memory and needs no deinit; it must live until
-   mtask_group_wait has returned MTASK_OK, MTASK_FAILED or MTASK_CANCELED. One thread at a time waits
-   for it. */
+   mtask_group_wait has returned MTASK_OK, MTASK_FAILED or MTASK_CANCELED. One thread at a time
+   waits for it. */
 typedef struct mtask_group {
     mtask_pool *pool;
     size_t count;        /* tasks that have not ended; this and the rest: guarded by the pool */
@@ -235,8 +236,8 @@ typedef struct mtask_group {
    mtask_pool_default. */
 MTASK_API mtask_status mtask_group_init(mtask_group *group, mtask_pool *pool, int flags);
 
-/* mtask_pool_submit and mtask_pool_post of a task that belongs to the group. A task of the group may
-   add others. MTASK_CANCELED: the group was cancelled. */
+/* mtask_pool_submit and mtask_pool_post of a task that belongs to the group. A task of the group
+   may add others. MTASK_CANCELED: the group was cancelled. */
 MTASK_API mtask_status mtask_group_submit(mtask_group *group, mtask_fn fn, void *arg,
                                           mtask_future **future);
 MTASK_API mtask_status mtask_group_post(mtask_group *group, mtask_fn fn, void *arg);
@@ -245,10 +246,10 @@ MTASK_API mtask_status mtask_group_post(mtask_group *group, mtask_fn fn, void *a
 MTASK_API mtask_status mtask_group_cancel(mtask_group *group);
 
 /* Blocks until all its tasks have ended, at most `timeout` nanoseconds. MTASK_OK: all succeeded.
-   MTASK_FAILED: `outcome` (NULL allowed) is the first failure, in time. MTASK_CANCELED: none failed,
-   but some were cancelled, or the calling coroutine was (then mtask_group_pending is not 0).
-   MTASK_TIMEOUT, MTASK_DEADLOCK, MTASK_INVALID (negative), MTASK_SYSTEM. Then the group is empty and
-   ready for more, as if made anew. */
+   MTASK_FAILED: `outcome` (NULL allowed) is the first failure, in time. MTASK_CANCELED: none
+   failed, but some were cancelled, or the calling coroutine was (then mtask_group_pending is not
+   0). MTASK_TIMEOUT, MTASK_DEADLOCK, MTASK_INVALID (negative), MTASK_SYSTEM. Then the group is
+   empty and ready for more, as if made anew. */
 MTASK_API mtask_status mtask_group_wait(mtask_group *group, mtask_outcome *outcome,
                                         int64_t timeout);
 
@@ -352,9 +353,9 @@ typedef struct mtask_map_desc {
     mtask_word *progress;   /* as in mtask_for_desc: counts items (default: NULL) */
 } mtask_map_desc;
 
-/* Does fn to all items. Blocks until all are done. Items that fail do not stop the others. MTASK_OK;
-   MTASK_FAILED: `outcome` (NULL allowed) is the failure of the first item that failed, by index;
-   MTASK_INVALID, and as mtask_pool_submit. */
+/* Does fn to all items. Blocks until all are done. Items that fail do not stop the others.
+   MTASK_OK; MTASK_FAILED: `outcome` (NULL allowed) is the failure of the first item that failed, by
+   index; MTASK_INVALID, and as mtask_pool_submit. */
 MTASK_API mtask_status mtask_pool_map(mtask_pool *pool, const mtask_map_desc *desc,
                                       mtask_outcome *outcome);
 
@@ -403,11 +404,11 @@ MTASK_API mtask_status mtask_pool_imap(mtask_pool *pool, const mtask_imap_desc *
 MTASK_API mtask_status mtask_pool_imap_unordered(mtask_pool *pool, const mtask_imap_desc *desc,
                                                  mtask_imap **imap);
 
-/* Blocks until the next result is there, at most `timeout` nanoseconds. MTASK_OK; MTASK_FAILED: this
-   item failed (item->status, text), or, if item->out is NULL, the input did; the rest goes on.
+/* Blocks until the next result is there, at most `timeout` nanoseconds. MTASK_OK; MTASK_FAILED:
+   this item failed (item->status, text), or, if item->out is NULL, the input did; the rest goes on.
    MTASK_DONE: there are no more. MTASK_TIMEOUT: try again. MTASK_DEADLOCK, MTASK_CANCELED (the
-   calling coroutine, or the pool was terminated), MTASK_BROKEN (an init failed: item->text says why;
-   or after fork), MTASK_INVALID (negative), MTASK_SYSTEM. */
+   calling coroutine, or the pool was terminated), MTASK_BROKEN (an init failed: item->text says
+   why; or after fork), MTASK_INVALID (negative), MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_imap_next(mtask_imap *imap, mtask_item *item, int64_t timeout);
 
 /* Ends it, wherever it is: blocks until what runs has ended, and frees it. Before the pool is
@@ -425,9 +426,9 @@ typedef struct mtask_completed mtask_completed;
 MTASK_API mtask_status mtask_as_completed(mtask_future *const *futures, size_t count,
                                           mtask_completed **completed);
 
-/* Blocks until the next one has ended, at most `timeout` nanoseconds. `future` receives it (it needs
-   no release, and is valid until the iterator is closed), `index` (NULL allowed) its place in the
-   array. MTASK_OK, MTASK_DONE: that was all, MTASK_TIMEOUT, MTASK_CANCELED, MTASK_DEADLOCK,
+/* Blocks until the next one has ended, at most `timeout` nanoseconds. `future` receives it (it
+   needs no release, and is valid until the iterator is closed), `index` (NULL allowed) its place in
+   the array. MTASK_OK, MTASK_DONE: that was all, MTASK_TIMEOUT, MTASK_CANCELED, MTASK_DEADLOCK,
    MTASK_INVALID (negative), MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_completed_next(mtask_completed *completed, mtask_future **future,
                                             size_t *index, int64_t timeout);
@@ -550,8 +551,8 @@ MTASK__INLINE mtask_status mtask_job_sync(mtask_job *job, void **value) {
 extern "C" {
 # endif
 
-/* Makes all running threads of this process pass a full fence. False, from the first call on, if the
-   system cannot. The platforms are below. */
+/* Makes all running threads of this process pass a full fence. False, from the first call on, if
+   the system cannot. The platforms are below. */
 static bool mtask__os_barrier_init(void);
 static void mtask__os_barrier(void);
 
@@ -754,8 +755,8 @@ typedef struct mtask__news {
 
 static mtask_status mtask__worker_start_spare(mtask__worker *worker);
 
-/* Does it. The group may be gone by then: only the address is used. Once the last token is given, the
-   pool may be gone, too. False: a thread could not be started. */
+/* Does it. The group may be gone by then: only the address is used. Once the last token is given,
+   the pool may be gone, too. False: a thread could not be started. */
 static bool mtask__pool_tell(mtask_pool *pool, const mtask__news *news) {
     bool done = true;
     if (news->ended != NULL)
@@ -801,11 +802,11 @@ static unsigned mtask__pool_active(const mtask_pool *pool) {
     return pool->threads - pool->waiting - pool->sleeping;
 }
 
-/* There is work, tasks or `jobs`: sees to it that somebody searches for it. For tasks only while fewer
-   threads are active than there are workers; they are looked at again when one begins to wait. Jobs
-   are not: who offers one takes back the wish, and would not tell again. But no thread is started for
-   them: their owners do them in the end, and where loops are nested over several pools it would be
-   one for each part. */
+/* There is work, tasks or `jobs`: sees to it that somebody searches for it. For tasks only while
+   fewer threads are active than there are workers; they are looked at again when one begins to
+   wait. Jobs are not: who offers one takes back the wish, and would not tell again. But no thread
+   is started for them: their owners do them in the end, and where loops are nested over several
+   pools it would be one for each part. */
 static void mtask__pool_rouse(mtask_pool *pool, bool jobs, mtask__news *news) {
     if (pool->searching > 0 || (!jobs && mtask__pool_active(pool) >= pool->workers))
         return;
@@ -886,8 +887,8 @@ static void mtask__deque_force(mtask__deque *deque) {
         mtask__store(&deque->limit, head > before ? head : before, RELAXED);
 }
 
-/* Takes the oldest job of `victim`; NULL if there is none to be had. What the owner keeps for itself
-   is asked for, for its next spawn; with `force`, taken. */
+/* Takes the oldest job of `victim`; NULL if there is none to be had. What the owner keeps for
+   itself is asked for, for its next spawn; with `force`, taken. */
 static mtask_job *mtask__steal(mtask__worker *thief, mtask__worker *victim, bool force) {
     mtask__deque *deque = &victim->deque;
     mtask_job *job = NULL;
@@ -1172,8 +1173,8 @@ static bool mtask__future_is_pending(const mtask_future *future) {
     return (word & MTASK__FUTURE_STATE) == MTASK__FUTURE_PENDING;
 }
 
-/* While a future is pending its pool lives; that is looked at under the lock which the end of a pool
-   takes. */
+/* While a future is pending its pool lives; that is looked at under the lock which the end of a
+   pool takes. */
 static mtask_status mtask__work_cancel(mtask_future *future) {
     mtask__work *work = mtask__work_of(future);
     mtask_pool *pool = work->pool;
@@ -1328,8 +1329,8 @@ static bool mtask__worker_help_group(mtask__worker *worker, const mtask_group *g
     return place != 0;
 }
 
-/* The worker that runs the task of this future; NULL if that is not known. With mtask__pools locked,
-   so that it lives. */
+/* The worker that runs the task of this future; NULL if that is not known. With mtask__pools
+   locked, so that it lives. */
 static mtask__worker *mtask__runner_of(mtask_future *future) {
     mtask_word word = mtask__load(&future->word, ACQUIRE); /* pairs with mtask_future_begin */
     if (future->kind != &mtask__work_kind ||
@@ -1338,8 +1339,8 @@ static mtask__worker *mtask__runner_of(mtask_future *future) {
     return mtask__load(&mtask__work_of(future)->runner, RELAXED); /* ordered by the line above */
 }
 
-/* Who has stolen job number `i` of this worker, and how high the thief's deque was; NULL: the job has
-   not been stolen, or is done. *more: there are others behind. */
+/* Who has stolen job number `i` of this worker, and how high the thief's deque was; NULL: the job
+   has not been stolen, or is done. *more: there are others behind. */
 static mtask__worker *mtask__thief_of(mtask__worker *from, mtask_word i, mtask_word *base,
                                       bool *more) {
     mtask__deque *deque = &from->deque;
@@ -1383,8 +1384,8 @@ static bool mtask__leads_to(const mtask__worker *goal, mtask__worker *from, mtas
 }
 
 /* Whether the wait of `worker` for `future` would close a circle, and so never end. Each wait looks
-   before it begins, under one lock, so that of several which make a circle the last one finds it; and
-   a job that is stolen counts from then on, since its owner is bound to wait for it. */
+   before it begins, under one lock, so that of several which make a circle the last one finds it;
+   and a job that is stolen counts from then on, since its owner is bound to wait for it. */
 static bool mtask__closes_circle(const mtask__worker *worker, mtask_future *future) {
     mtask__worker *runner = mtask__runner_of(future);
     return runner != NULL &&
@@ -1845,8 +1846,8 @@ MTASK_API mtask_status mtask__job_failed(void **value) {
     return MTASK_FAILED;
 }
 
-/* Empties the deque down to `base`: what is above has been synced, or was left behind by a task that
-   is gone. */
+/* Empties the deque down to `base`: what is above has been synced, or was left behind by a task
+   that is gone. */
 static void mtask__deque_drop(mtask__worker *worker, mtask_word base) {
     mtask__deque *deque = &worker->deque;
     mtask__lock(&deque->lock);
@@ -1993,8 +1994,8 @@ static mtask_job *mtask__job_sleep(mtask__worker *worker, mtask_job *job, mtask_
     return found;
 }
 
-/* Waits for a stolen job; meanwhile does what its thief offers, and nothing else: those are parts of
-   what is waited for ("leapfrogging", Wagner and Calder, 1993). */
+/* Waits for a stolen job; meanwhile does what its thief offers, and nothing else: those are parts
+   of what is waited for ("leapfrogging", Wagner and Calder, 1993). */
 static void mtask__job_await(mtask__worker *worker, mtask_job *job) {
     mtask__worker *thief = (mtask__worker *)(void *)job->thief;
     int turns = 0;
@@ -2010,8 +2011,8 @@ static void mtask__job_await(mtask__worker *worker, mtask_job *job) {
     }
 }
 
-/* The owner wants its uppermost job, which may have been stolen, back. While it waits for the thief,
-   the job keeps its place: there mtask__thief_of finds it. */
+/* The owner wants its uppermost job, which may have been stolen, back. While it waits for the
+   thief, the job keeps its place: there mtask__thief_of finds it. */
 MTASK_API mtask_status mtask__job_contest(mtask_job *job, void **value) {
     mtask__worker *worker = mtask__worker_here();
     mtask__deque *deque = &worker->deque;
@@ -2181,8 +2182,8 @@ static bool mtask__pool_has_surplus(const mtask_pool *pool) {
     return pool->threads - pool->waiting > pool->workers;
 }
 
-/* Sleeps until there is a token, and then is a searcher again. If there are spare threads, looks now
-   and then whether they are needed. False: it was not, and has ended. */
+/* Sleeps until there is a token, and then is a searcher again. If there are spare threads, looks
+   now and then whether they are needed. False: it was not, and has ended. */
 static bool mtask__worker_doze(mtask__worker *worker, bool spare) {
     mtask_pool *pool = worker->pool;
     int64_t linger = MTASK__POOL_LINGER;
@@ -3145,9 +3146,9 @@ typedef struct mtask__chunk {
 
 /* The items are pulled and worked on by steps, tasks of the pool. There is at most one that pulls:
    it first takes an idle chunk and fills it from the input, then has the next step submitted, and
-   only then works on its items. Without an idle chunk the input stalls, until the consumer gives one
-   back, and submits the next step. So the input is never read by two, nor read ahead further than
-   there are chunks, and blocks nobody if it blocks. Steps put what is ready into a queue. */
+   only then works on its items. Without an idle chunk the input stalls, until the consumer gives
+   one back, and submits the next step. So the input is never read by two, nor read ahead further
+   than there are chunks, and blocks nobody if it blocks. Steps put what is ready into a queue. */
 struct mtask_imap {
     mtask_pool *pool;
     mtask_imap_desc desc;

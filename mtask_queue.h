@@ -1160,9 +1160,9 @@ MTASK__QUEUE_INLINE void mtask__queue_copy_out(mtask_queue *queue, size_t size,
 }
 
 /* Opens the gate for those at the other end, who get `n`; publishes `word`, and with it unlocks;
-   wakes. Nothing of a private queue is touched after that. `slept`: see mtask__gate_pass. `plain` is
-   a constant: true where the queue is known to be a bounded FIFO of one process, false where it has
-   to be asked. */
+   wakes. Nothing of a private queue is touched after that. `slept`: see mtask__gate_pass. `plain`
+   is a constant: true where the queue is known to be a bounded FIFO of one process, false where it
+   has to be asked. */
 MTASK__QUEUE_INLINE void mtask__queue_publish(mtask_queue *queue, bool plain, mtask_queue_op op,
                                               size_t word, size_t n, bool slept) {
     mtask__queue_gate *own = mtask__queue_gate_of(queue, op);
