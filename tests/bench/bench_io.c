@@ -14,7 +14,8 @@
    connect_close  50 connections at a time: each is opened, says one byte, and is closed by the
               server; then the next one is. Clients reset theirs, so that no port stays taken.
    stream     a writer and a reader on one pipe of 64 KiB, in one thread: two tasks with a stream
-              each, against a loop of write and read. CPU time.
+              each, which wait for each other, against a loop of write and read. CPU time.
+              stream_alone: one task that writes and reads in turn, as the peer does.
    idle_connection_bytes  memory of the server's process (RSS) for each of 10,000 connections that
               have made one request and are silent; what the kernel keeps is not counted.
 
@@ -736,6 +737,31 @@ static double stream_by_mtask(void) {
     return figure;
 }
 
+/* What stream_by_loop does, by streams: nobody waits. */
+static void *stream_alone_program(void *arg) {
+    double *figure = arg, start;
+    mtask_stream *in, *out;
+    int ends[2];
+    must(mtask_io_pipe(ends), "pipe");
+    must(mtask_stream_open(&in, ends[0], NULL), "open");
+    must(mtask_stream_open(&out, ends[1], NULL), "open");
+    start = bench_cpu_ns();
+    for (size_t left = STREAM_BYTES; left > 0; left -= PIPE_SIZE) {
+        must(mtask_stream_write(out, block_out, PIPE_SIZE, MTASK_FOREVER), "write");
+        must(mtask_stream_read_exactly(in, block_in, PIPE_SIZE, NULL, MTASK_FOREVER), "read");
+    }
+    *figure = gb_per_s(start);
+    mtask_stream_destroy(in);
+    mtask_stream_destroy(out);
+    return NULL;
+}
+
+static double stream_alone(void) {
+    double figure = 0;
+    must(mtask_loop_run(stream_alone_program, &figure, NULL), "loop");
+    return figure;
+}
+
 static double stream_by_loop(void) {
     int ends[2];
     double start = bench_cpu_ns(), figure;
@@ -842,6 +868,8 @@ static const bench_case cases[] = {
      0, note_close},
     {"stream_GB_per_s", "GB/s", OURS(stream_by_mtask), FROM("write, read", stream_by_loop),
      NO_LIMIT, 0.9, 0, NULL},
+    {"stream_alone_GB_per_s", "GB/s", OURS(stream_alone), FROM("write, read", stream_by_loop),
+     NO_LIMIT, 0, 0, NULL},
     {"idle_connection_bytes", "bytes", OURS(idle_bytes_mtask), FROM(go_name, idle_bytes_go),
      NO_LIMIT, 1, 5, NULL},
 };
