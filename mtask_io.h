@@ -919,6 +919,11 @@ static void mtask__io_tell(mtask_loop *loop, int fd, uint32_t tag, unsigned even
     mtask__record *record = (size_t)fd < io->capacity ? &io->records[fd] : NULL;
     if (record == NULL || mtask__record_tag(record) != tag)
         return;
+    if (mtask__fd_generation(mtask__fd_look(fd)) !=
+        record->generation) { /* closed by another thread */
+        mtask__record_renew(io, fd, mtask__fd_generation(mtask__fd_look(fd)));
+        return;
+    }
     record->ready = (unsigned char)(record->ready | events);
     for (mtask__io_node *node = record->first; node != NULL; node = node->next) {
         node->which->ready |= events & node->which->events;

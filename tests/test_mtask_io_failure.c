@@ -906,6 +906,7 @@ static bool is_verbose(void) {
 /* Looks at what it answered when `hits` calls had failed. */
 static void judge(const plan *it, mtask_status status, int seen, long hits) {
     bool normal = status == it->what->normal;
+    bool spare = MTASK_DEBUG && it->at == AT_MEMORY; /* the detector of dead-locks can do without */
     if (is_verbose() && hits > 0)
         fprintf(stderr, "%s: %s, %s\n", story, mtask_status_name(status), strerror(seen));
     if (hits == 0 || !it->visible) {
@@ -913,7 +914,7 @@ static void judge(const plan *it, mtask_status status, int seen, long hits) {
         must_be(status, it->what->normal);
         return;
     }
-    if (normal && !it->either && ((QUIET ^ it->what->odd) & POINT(it->at)) == 0)
+    if (normal && !it->either && !spare && ((QUIET ^ it->what->odd) & POINT(it->at)) == 0)
         _ck_assert_failed(__FILE__, __LINE__, "Check", "a failure is not told; %s", story);
     if (!normal && !explains(it, status, seen))
         _ck_assert_failed(__FILE__, __LINE__, "Check", "it ends by %s, errno: %s; %s",

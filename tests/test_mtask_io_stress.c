@@ -1666,7 +1666,7 @@ START_TEST(servers_come_and_go) {
         if (fds == -1)
             fds = count_fds();
     }
-    ck_assert_int_le(count_fds(), fds);
+    ck_assert_int_le(count_fds(), fds + 16); /* threads that wait keep up to eight pipes */
 }
 END_TEST
 
