@@ -161,7 +161,7 @@ run_config() {
     files=$(selected)
     [ -n "$files" ] || return
     xargs -P "$JOBS" -I{} bash -c 'compile_test {}' <<<"$files"
-    xargs -P 2 -I{} bash -c 'run_test {}' <<<"$files"
+    xargs -P 3 -I{} bash -c 'run_test {}' <<<"$files" # many of them mostly wait
     for file in $files; do
         file=$DIR/$(basename "$file" .c)
         read -r p f <"$file.result"
