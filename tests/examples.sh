@@ -474,11 +474,23 @@ run_once() {
     ! declare -F "check_$name" >/dev/null || "check_$name" "$tmp/$n.want" "$got"
 }
 
-test_example() {
-    local file=$1 name=$2 command outputs code n
-    command=$(sed -n '1s|^// ||p' "$file")
+# build_example FILE: by its first line; what goes wrong, and whether, is left in $tmp.
+build_example() {
+    local name command
+    name=$(basename "$1" .c)
+    command=$(sed -n '1s|^// ||p' "$1")
     command=${command/ cc / ${CC:-cc} ${EXAMPLE_FLAGS:-} }
-    sh -c "$command" || return 1
+    sh -c "$command" >"$tmp/$name.log" 2>&1 || touch "$tmp/$name.failed"
+}
+export -f build_example
+export tmp
+
+test_example() {
+    local file=$1 name=$2 outputs code n
+    [ ! -e "$tmp/$name.failed" ] || {
+        cat "$tmp/$name.log"
+        return 1
+    }
     outputs=$(read_comment "$file")
     [ "$outputs" -gt 0 ] || {
         echo "the comment has no output"
@@ -493,10 +505,16 @@ test_example() {
     done
 }
 
+files=()
 for file in examples/*.c; do
     name=$(basename "$file" .c)
     [ -e "tests/test_$name.sh" ] && continue # has a test of its own
     [ $# -eq 0 ] || [[ " $* " == *" $name "* ]] || continue
+    files+=("$file")
+done
+printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -I{} bash -c 'build_example {}'
+for file in "${files[@]}"; do
+    name=$(basename "$file" .c)
     if test_example "$file" "$name" >"$tmp/log" 2>&1; then
         echo "ok    $name"
         passed=$((passed + 1))
