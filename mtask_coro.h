@@ -3212,7 +3212,7 @@ static mtask_status mtask__taskgroup_start(mtask_taskgroup *group, const mtask_g
         group->first->group_prev = strand;
     group->first = strand;
     mtask__add(&group->pending, 1, RELAXED); /* the loop's thread alone adds */
-    mtask__strand_start(strand, desc->now);
+    mtask__strand_start(strand, false);
     return MTASK_OK;
 }
 

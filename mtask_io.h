@@ -4373,7 +4373,7 @@ typedef struct mtask__part {
     mtask_thread thread;
     mtask_taskgroup group;
     bool started;        /* the thread was */
-    mtask_stream *first; /* those of its handlers */
+    mtask_stream *first; /* those of its handlers, also before these begin */
     mtask_loop_call stop;
 } mtask__part;
 
@@ -4467,17 +4467,18 @@ static void mtask__server_leave(mtask_server *server) {
     (void)mtask__wake(&server->ended, INT_MAX, MTASK__AFTER_RMW);
 }
 
-/* A handler's task. */
-static void *mtask__part_handle(void *arg) {
-    mtask_stream *stream = (mtask_stream *)arg;
-    mtask__part *part = stream->part;
-    mtask_server *server = part->server;
+/* Notes that the part has the stream. */
+static void mtask__part_add(mtask__part *part, mtask_stream *stream) {
+    stream->part = part;
     stream->part_next = part->first;
     if (stream->part_next != NULL)
         stream->part_next->part_prev = stream;
     part->first = stream;
-    server->handler(stream, server->desc.ctx);
-    (void)mtask_stream_close(stream, server->desc.close_timeout);
+}
+
+/* Has done with it. */
+static void mtask__part_drop(mtask_stream *stream) {
+    mtask__part *part = stream->part;
     if (stream->part_next != NULL)
         stream->part_next->part_prev = stream->part_prev;
     if (stream->part_prev != NULL)
@@ -4485,7 +4486,16 @@ static void *mtask__part_handle(void *arg) {
     else
         part->first = stream->part_next;
     mtask_stream_destroy(stream);
-    mtask__server_leave(server);
+    mtask__server_leave(part->server);
+}
+
+/* A handler's task. */
+static void *mtask__part_handle(void *arg) {
+    mtask_stream *stream = (mtask_stream *)arg;
+    mtask_server *server = stream->part->server;
+    server->handler(stream, server->desc.ctx);
+    (void)mtask_stream_close(stream, server->desc.close_timeout);
+    mtask__part_drop(stream);
     return NULL;
 }
 
@@ -4499,20 +4509,16 @@ static mtask_status mtask__part_begin(mtask__part *part, int fd) {
         mtask__server_leave(part->server);
         return status;
     }
-    stream->part = part;
+    mtask__part_add(part, stream);
     memset(&desc, 0, sizeof desc);
     desc.fn = mtask__part_handle;
     desc.arg = stream;
     desc.name = "connection";
     desc.stack_size = part->server->desc.stack_size;
-    desc.now =
-        true; /* it begins before it can be cancelled, and finds what the client sent at once */
     mtask__add(&part->server->accepted, 1, RELAXED); /* only a number */
     status = mtask__taskgroup_start(&part->group, &desc, NULL);
-    if (status != MTASK_OK) {
-        mtask_stream_destroy(stream);
-        mtask__server_leave(part->server);
-    }
+    if (status != MTASK_OK)
+        mtask__part_drop(stream);
     return status;
 }
 
@@ -4631,6 +4637,8 @@ static void *mtask__part_run(void *arg) {
     (void)mtask_limit_set(&grace, server->desc.grace);
     (void)mtask_taskgroup_end(&part->group, NULL);
     (void)mtask_limit_end(&grace);
+    while (part->first != NULL)
+        mtask__part_drop(part->first); /* was cancelled before it had begun */
     mtask__part_ended(part);
     return NULL;
 }
