@@ -182,46 +182,6 @@ printf '#define MTASK_IMPLEMENTATION\n#include "mtask_coro.h"\n#include "mtask_q
 printf '#include "use.h"\nint main(void) {\n    return tell(work());\n}\n' >"$OUT/main.c"
 cat "$OUT/all.c" "$OUT/main.c" >"$OUT/one.c"
 
-# Checks run in the background, two at a time; `collect` counts them, in the order of their start.
-names=()
-
-# check NAME COMMAND...: the command must succeed.
-check() {
-    local log=$OUT/check-${#names[@]}
-    names+=("$1")
-    shift
-    while [ "$(jobs -rp | wc -l)" -ge 2 ]; do
-        wait -n
-    done
-    echo "$*" >"$log.command"
-    { "$@" >"$log.out" 2>&1 </dev/null; echo $? >"$log.status"; } &
-}
-
-# make_and_run PROGRAM COMMAND...: the command makes the program, which runs, or is given to $WITH.
-make_and_run() {
-    local program=$1
-    shift
-    timeout -k 5 300 "$@" -pthread -I. -I"$OUT" -o "$program" || return
-    # shellcheck disable=SC2086 # a list of words
-    ${WITH:-timeout -k 5 300} "$program"
-}
-
-# run NAME COMMAND...: the command must make a program, and that must succeed.
-run() {
-    local name=$1
-    shift
-    check "$name" make_and_run "$OUT/program-${#names[@]}" "$@"
-}
-
-# collect: waits for all, and counts them.
-collect() {
-    local i log
-    wait
-    for i in "${!names[@]}"; do
-        log=$OUT/check-$i
-        count "${names[i]}" "$(cat "$log.status")" "$(cat "$log.command")" "$(cat "$log.out")"
-    done
-}
 WITH=
 
 # ---- flags and options, in C and in C++ ----

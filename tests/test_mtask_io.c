@@ -2997,28 +2997,6 @@ END_TEST
 
 /* ---- fork ---- */
 
-static void child_check(bool holds, int line) {
-    if (holds)
-        return;
-    dprintf(2, "%s:%d: failed in the child\n", __FILE__, line);
-    _exit(1);
-}
-
-#define CHILD_CHECK(condition) child_check((condition), __LINE__)
-
-/* Forks; a child that hangs is killed. */
-static pid_t fork_child(void) {
-    pid_t pid;
-    fflush(NULL);
-    pid = fork();
-    testing_check(pid >= 0);
-    if (pid == 0) {
-        signal(SIGALRM, SIG_DFL); /* Check's handler would kill the test as well */
-        alarm((TESTING_TSAN || TESTING_ASAN) ? 100 : 20);
-    }
-    return pid;
-}
-
 /* Waits for a child to end well, while the other tasks of the loop go on. */
 static void await_child(pid_t pid) {
     int status = 0;

@@ -692,31 +692,8 @@ END_TEST
 
 /* ---- after a fork ---- */
 
-/* In a child Check's own assertions are the parent's. */
-static void child_check(bool holds, int line) {
-    if (holds)
-        return;
-    dprintf(2, "%s:%d: failed in the child\n", __FILE__, line);
-    _exit(1);
-}
-
-#define CHILD_CHECK(condition) child_check((condition), __LINE__)
-
 /* Sanitizers are not ready for a child of a threaded process that allocates or starts threads. */
 #define CHILD_IS_CRIPPLED (TESTING_TSAN || TESTING_ASAN)
-
-/* Forks; a child that hangs is killed. */
-static pid_t fork_child(void) {
-    pid_t pid;
-    fflush(NULL);
-    pid = fork();
-    testing_check(pid >= 0);
-    if (pid == 0) {
-        signal(SIGALRM, SIG_DFL); /* Check's handler would kill the test as well */
-        alarm(CHILD_IS_CRIPPLED ? 100 : 20);
-    }
-    return pid;
-}
 
 /* Waits for a child to end well. */
 static void await_child(pid_t pid) {

@@ -20,6 +20,7 @@
 #include "../mtask.h"
 
 #include <check.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -126,6 +127,30 @@ static TESTING_UNUSED testing_random testing_random_make(uint64_t seed, unsigned
 /* A number from 0 to `limit` - 1. */
 static TESTING_UNUSED uint64_t testing_below(testing_random *random, uint64_t limit) {
     return (testing_next(random) >> 11) % limit;
+}
+
+/* ---- forked children, in which Check's own assertions are the parent's ---- */
+
+static TESTING_UNUSED void child_check(bool holds, const char *file, int line) {
+    if (holds)
+        return;
+    dprintf(2, "%s:%d: failed in the child\n", file, line);
+    _exit(1);
+}
+
+#define CHILD_CHECK(condition) child_check((condition), __FILE__, __LINE__)
+
+/* Forks; a child that hangs is killed. */
+static TESTING_UNUSED pid_t fork_child(void) {
+    pid_t pid;
+    fflush(NULL);
+    pid = fork();
+    testing_check(pid >= 0);
+    if (pid == 0) {
+        signal(SIGALRM, SIG_DFL); /* Check's handler would kill the test as well */
+        alarm((TESTING_TSAN || TESTING_ASAN) ? 100 : 20);
+    }
+    return pid;
 }
 
 /* Runs a suite and returns main's exit code. CK_VERBOSITY, CK_FORK and Check's other variables
