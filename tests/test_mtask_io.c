@@ -3021,18 +3021,18 @@ static void be_a_child(parting *self) {
     int64_t start = mtask_now();
     char byte = 0;
     int fd = self->ends[0];
-    CHILD_CHECK(mtask_io_wait(fd, MTASK_IO_READ, MTASK_MS(1)) == MTASK_TIMEOUT);
-    CHILD_CHECK(mtask_now() - start >= MTASK_MS(1));
-    CHILD_CHECK(mtask_io_write(self->ends[1], "c", 1, NULL, LONG) == MTASK_OK);
-    CHILD_CHECK(mtask_io_read(fd, &byte, 1, NULL, LONG) == MTASK_OK && byte == 'c');
+    IN_CHILD(mtask_io_wait(fd, MTASK_IO_READ, MTASK_MS(1)) == MTASK_TIMEOUT);
+    IN_CHILD(mtask_now() - start >= MTASK_MS(1));
+    IN_CHILD(mtask_io_write(self->ends[1], "c", 1, NULL, LONG) == MTASK_OK);
+    IN_CHILD(mtask_io_read(fd, &byte, 1, NULL, LONG) == MTASK_OK && byte == 'c');
     if (self->of->own) {
-        CHILD_CHECK(mtask_io_close(fd) == MTASK_OK);
-        CHILD_CHECK(mtask_io_close(self->ends[1]) == MTASK_OK);
-        CHILD_CHECK(mtask_io_read(fd, &byte, 1, NULL, LONG) == MTASK_SYSTEM && errno == EBADF);
+        IN_CHILD(mtask_io_close(fd) == MTASK_OK);
+        IN_CHILD(mtask_io_close(self->ends[1]) == MTASK_OK);
+        IN_CHILD(mtask_io_read(fd, &byte, 1, NULL, LONG) == MTASK_SYSTEM && errno == EBADF);
     } else {
-        CHILD_CHECK(close(fd) == 0 && close(self->ends[1]) == 0);
+        IN_CHILD(close(fd) == 0 && close(self->ends[1]) == 0);
     }
-    CHILD_CHECK(mtask_io_write(self->reply[1], "d", 1, NULL, LONG) == MTASK_OK);
+    IN_CHILD(mtask_io_write(self->reply[1], "d", 1, NULL, LONG) == MTASK_OK);
 }
 
 /* The parent's wait goes on, whatever the child does with its copies of the descriptors. */
@@ -3064,13 +3064,13 @@ static void *use_in_child_loop(void *arg) {
     parting *self = (parting *)arg;
     char byte = 0;
     int ends[2];
-    CHILD_CHECK(mtask_io_read(self->spare[0], &byte, 1, NULL, MTASK_US(50)) == MTASK_TIMEOUT);
-    CHILD_CHECK(mtask_io_write(self->spare[1], "s", 1, NULL, LONG) == MTASK_OK);
-    CHILD_CHECK(mtask_io_read(self->spare[0], &byte, 1, NULL, LONG) == MTASK_OK && byte == 's');
-    CHILD_CHECK(mtask_io_pair(ends) == MTASK_OK);
-    CHILD_CHECK(mtask_io_read(ends[0], &byte, 1, NULL, MTASK_US(50)) == MTASK_TIMEOUT);
-    CHILD_CHECK(mtask_io_write(ends[1], "e", 1, NULL, LONG) == MTASK_OK);
-    CHILD_CHECK(mtask_io_read(ends[0], &byte, 1, NULL, LONG) == MTASK_OK && byte == 'e');
+    IN_CHILD(mtask_io_read(self->spare[0], &byte, 1, NULL, MTASK_US(50)) == MTASK_TIMEOUT);
+    IN_CHILD(mtask_io_write(self->spare[1], "s", 1, NULL, LONG) == MTASK_OK);
+    IN_CHILD(mtask_io_read(self->spare[0], &byte, 1, NULL, LONG) == MTASK_OK && byte == 's');
+    IN_CHILD(mtask_io_pair(ends) == MTASK_OK);
+    IN_CHILD(mtask_io_read(ends[0], &byte, 1, NULL, MTASK_US(50)) == MTASK_TIMEOUT);
+    IN_CHILD(mtask_io_write(ends[1], "e", 1, NULL, LONG) == MTASK_OK);
+    IN_CHILD(mtask_io_read(ends[0], &byte, 1, NULL, LONG) == MTASK_OK && byte == 'e');
     return arg;
 }
 
@@ -3082,9 +3082,9 @@ static void fork_with(const kind *of) {
     of->open(self.spare);
     status = mtask_loop_run(fork_beside_waiter, &self, NULL);
     if (getpid() != self.parent) {
-        CHILD_CHECK(status == MTASK_BROKEN);
+        IN_CHILD(status == MTASK_BROKEN);
         if (!TESTING_TSAN) /* in a child it does not see what a switch orders */
-            CHILD_CHECK(mtask_loop_run(use_in_child_loop, &self, NULL) == MTASK_OK);
+            IN_CHILD(mtask_loop_run(use_in_child_loop, &self, NULL) == MTASK_OK);
         _exit(0);
     }
     ck_assert_status(status, MTASK_OK);
@@ -3119,11 +3119,11 @@ START_TEST(a_thread_waits_on_while_another_one_forks) {
     child = fork_child();
     if (child == 0) {
         int others[2];
-        CHILD_CHECK(mtask_io_wait(ends[0], MTASK_IO_READ, MTASK_US(100)) == MTASK_TIMEOUT);
-        CHILD_CHECK(pipe(others) == 0); /* of the numbers of what woke the parent's thread */
-        CHILD_CHECK(mtask_io_close(ends[0]) == MTASK_OK);
-        CHILD_CHECK(mtask_io_wait(others[0], MTASK_IO_READ, MTASK_NOWAIT) == MTASK_TIMEOUT);
-        CHILD_CHECK(mtask_io_close(ends[1]) == MTASK_OK);
+        IN_CHILD(mtask_io_wait(ends[0], MTASK_IO_READ, MTASK_US(100)) == MTASK_TIMEOUT);
+        IN_CHILD(pipe(others) == 0); /* of the numbers of what woke the parent's thread */
+        IN_CHILD(mtask_io_close(ends[0]) == MTASK_OK);
+        IN_CHILD(mtask_io_wait(others[0], MTASK_IO_READ, MTASK_NOWAIT) == MTASK_TIMEOUT);
+        IN_CHILD(mtask_io_close(ends[1]) == MTASK_OK);
         _exit(0);
     }
     await_child(child);

@@ -1724,25 +1724,25 @@ static void be_a_child(parting *self, mtask_coro *coro) {
     mtask_future *future = NULL;
     mtask_go_desc desc = {.fn = count_up, .arg = &self->runs, .loop = self->loop};
     int64_t start = mtask_now();
-    CHILD_CHECK(mtask_go(count_up, &self->runs, NULL) == MTASK_BROKEN);
-    CHILD_CHECK(mtask_go(count_up, &self->runs, &future) == MTASK_BROKEN && future == NULL);
-    CHILD_CHECK(mtask_go_ex(&desc) == MTASK_BROKEN);
+    IN_CHILD(mtask_go(count_up, &self->runs, NULL) == MTASK_BROKEN);
+    IN_CHILD(mtask_go(count_up, &self->runs, &future) == MTASK_BROKEN && future == NULL);
+    IN_CHILD(mtask_go_ex(&desc) == MTASK_BROKEN);
     desc.loop = NULL;
     desc.now = true;
-    CHILD_CHECK(mtask_go_ex(&desc) == MTASK_BROKEN);
-    CHILD_CHECK(mtask_loop_go(self->loop, count_up, &self->runs, NULL) == MTASK_BROKEN);
-    CHILD_CHECK(mtask_loop_current() == NULL);
-    CHILD_CHECK(mtask_future_get(self->other, NULL, MTASK_FOREVER) == MTASK_BROKEN);
-    CHILD_CHECK(mtask_sleep(MTASK_MS(2)) == MTASK_OK);
-    CHILD_CHECK(mtask_now() - start >= MTASK_MS(2));
-    CHILD_CHECK(mtask_event_wait(&self->event, MTASK_MS(1)) == MTASK_TIMEOUT);
-    CHILD_CHECK(mtask_yield() == MTASK_OK);
-    CHILD_CHECK(mtask_rmutex_unlock(&self->lock) == MTASK_OK);
-    CHILD_CHECK(self->runs == 0);
+    IN_CHILD(mtask_go_ex(&desc) == MTASK_BROKEN);
+    IN_CHILD(mtask_loop_go(self->loop, count_up, &self->runs, NULL) == MTASK_BROKEN);
+    IN_CHILD(mtask_loop_current() == NULL);
+    IN_CHILD(mtask_future_get(self->other, NULL, MTASK_FOREVER) == MTASK_BROKEN);
+    IN_CHILD(mtask_sleep(MTASK_MS(2)) == MTASK_OK);
+    IN_CHILD(mtask_now() - start >= MTASK_MS(2));
+    IN_CHILD(mtask_event_wait(&self->event, MTASK_MS(1)) == MTASK_TIMEOUT);
+    IN_CHILD(mtask_yield() == MTASK_OK);
+    IN_CHILD(mtask_rmutex_unlock(&self->lock) == MTASK_OK);
+    IN_CHILD(self->runs == 0);
     if (TESTING_TSAN) /* in a child it does not see what a switch orders */
         _exit(0);
-    CHILD_CHECK(mtask_coro_resume(coro, NULL, NULL) == MTASK_OK);
-    CHILD_CHECK(mtask_loop_run(count_up, &self->runs, NULL) == MTASK_OK && self->runs == 1);
+    IN_CHILD(mtask_coro_resume(coro, NULL, NULL) == MTASK_OK);
+    IN_CHILD(mtask_loop_run(count_up, &self->runs, NULL) == MTASK_OK && self->runs == 1);
 }
 
 static void *take_turns_until_over(void *arg) {
@@ -1790,9 +1790,9 @@ static void run_and_part(mtask_fn fn) {
     mtask_status status = mtask_loop_run(fn, &self, &outcome);
     if (getpid() != self.parent) {
         long runs = 0;
-        CHILD_CHECK(status == MTASK_BROKEN);
-        CHILD_CHECK(mtask_loop_current() == NULL);
-        CHILD_CHECK(mtask_loop_run(count_up, &runs, NULL) == MTASK_OK && runs == 1);
+        IN_CHILD(status == MTASK_BROKEN);
+        IN_CHILD(mtask_loop_current() == NULL);
+        IN_CHILD(mtask_loop_run(count_up, &runs, NULL) == MTASK_OK && runs == 1);
         _exit(0);
     }
     ck_assert_status(status, MTASK_OK);
@@ -1813,10 +1813,10 @@ static void part_from_thread(service *other) {
     pid_t parent = getpid(), child = fork_child();
     if (child == 0) {
         long runs = 0;
-        CHILD_CHECK(mtask_loop_go(other->loop, count_up, &runs, NULL) == MTASK_BROKEN);
-        CHILD_CHECK(mtask_loop_current() == NULL);
+        IN_CHILD(mtask_loop_go(other->loop, count_up, &runs, NULL) == MTASK_BROKEN);
+        IN_CHILD(mtask_loop_current() == NULL);
         if (!TESTING_TSAN && !TESTING_ASAN) /* they allow no allocation in such a child */
-            CHILD_CHECK(mtask_loop_run(count_up, &runs, NULL) == MTASK_OK && runs == 1);
+            IN_CHILD(mtask_loop_run(count_up, &runs, NULL) == MTASK_OK && runs == 1);
         _exit(getpid() == parent);
     }
     await_child(child);
@@ -2519,8 +2519,8 @@ START_TEST(a_forked_child_cannot_step_the_loop_of_a_host) {
     ck_assert_status(mtask_loop_step(loop, MTASK_NOWAIT), MTASK_OK);
     child = fork_child();
     if (child == 0) {
-        CHILD_CHECK(mtask_loop_step(loop, MTASK_NOWAIT) == MTASK_BROKEN);
-        CHILD_CHECK(mtask_go(return_arg, NULL, NULL) == MTASK_BROKEN);
+        IN_CHILD(mtask_loop_step(loop, MTASK_NOWAIT) == MTASK_BROKEN);
+        IN_CHILD(mtask_go(return_arg, NULL, NULL) == MTASK_BROKEN);
         _exit(0);
     }
     await_child(child);

@@ -706,15 +706,15 @@ static void await_child(pid_t pid) {
 static void offload_in_child(void) {
     mtask_outcome outcome;
     int value;
-    CHILD_CHECK(mtask_offload(return_arg, &value, &outcome) == MTASK_OK);
-    CHILD_CHECK(outcome.value == &value);
+    IN_CHILD(mtask_offload(return_arg, &value, &outcome) == MTASK_OK);
+    IN_CHILD(outcome.value == &value);
     if (CHILD_IS_CRIPPLED)
         _exit(0);
-    CHILD_CHECK(mtask_offload_for(do_with_nothing, NULL, 0, NULL, &outcome, MTASK_FOREVER) ==
-                MTASK_OK);
-    CHILD_CHECK(outcome.value == &nothings);
-    CHILD_CHECK(mtask_loop_run(offload_return, &value, &outcome) == MTASK_OK);
-    CHILD_CHECK(outcome.value == &value);
+    IN_CHILD(mtask_offload_for(do_with_nothing, NULL, 0, NULL, &outcome, MTASK_FOREVER) ==
+             MTASK_OK);
+    IN_CHILD(outcome.value == &nothings);
+    IN_CHILD(mtask_loop_run(offload_return, &value, &outcome) == MTASK_OK);
+    IN_CHILD(outcome.value == &value);
     _exit(0);
 }
 
@@ -1365,16 +1365,16 @@ static void catch_in_child(void) {
     int number = SIGUSR1;
     mtask_signals *signals;
     struct sigaction found;
-    CHILD_CHECK(sigaction(SIGUSR1, NULL, &found) == 0 && found.sa_handler == own_handler);
+    IN_CHILD(sigaction(SIGUSR1, NULL, &found) == 0 && found.sa_handler == own_handler);
     if (CHILD_IS_CRIPPLED)
         _exit(0);
     raise(SIGUSR1);
-    CHILD_CHECK(mtask_word_load(&own_calls) == 1);
-    CHILD_CHECK(mtask_signals_create(&signals, &number, 1) == MTASK_OK);
+    IN_CHILD(mtask_word_load(&own_calls) == 1);
+    IN_CHILD(mtask_signals_create(&signals, &number, 1) == MTASK_OK);
     raise(SIGUSR1);
     number = 0;
-    CHILD_CHECK(mtask_signals_wait(signals, &number, MTASK_FOREVER) == MTASK_OK);
-    CHILD_CHECK(number == SIGUSR1);
+    IN_CHILD(mtask_signals_wait(signals, &number, MTASK_FOREVER) == MTASK_OK);
+    IN_CHILD(number == SIGUSR1);
     mtask_signals_destroy(signals);
     _exit(0);
 }

@@ -138,7 +138,7 @@ static TESTING_UNUSED void child_check(bool holds, const char *file, int line) {
     _exit(1);
 }
 
-#define CHILD_CHECK(condition) child_check((condition), __FILE__, __LINE__)
+#define IN_CHILD(condition) child_check((condition), __FILE__, __LINE__)
 
 /* Forks; a child that hangs is killed. */
 static TESTING_UNUSED pid_t fork_child(void) {
