@@ -22,7 +22,6 @@ CONFIGS=(
     "posix-tsan | clang -std=c11     | clang -std=c11 | $TSAN -DMTASK_FORCE_POSIX        | 6 | 15"
     "debug      | gcc -std=c11       | gcc -std=c11   | -O1 $ASAN -DMTASK_DEBUG=1        | 4 | 10"
     "c++11-O0   | g++ -std=c++11     | gcc -std=c11   | -O0 -Werror                      | 2 | 10"
-    "clang++    | clang++ -std=c++20 | clang -std=c11 | -O2 -Werror                      | 2 | 10"
 )
 QUICK="gcc-O2 each_header config_errors config_units"
 CHECKS="each_header config_warnings config_units config_errors config_cpp config_plugin
