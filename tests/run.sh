@@ -20,7 +20,7 @@ CONFIGS=(
     "tsan       | gcc -std=c11       | gcc -std=c11   | $TSAN -Wno-tsan                  | 6 | 25"
     "posix      | gcc -std=c11       | gcc -std=c11   | -O2 -Werror -DMTASK_FORCE_POSIX  | 2 | 15"
     "posix-tsan | clang -std=c11     | clang -std=c11 | $TSAN -DMTASK_FORCE_POSIX        | 6 | 15"
-    "debug      | gcc -std=c11       | gcc -std=c11   | -O1 $ASAN -DMTASK_DEBUG=1        | 4 | 10"
+    "debug      | gcc -std=c11       | gcc -std=c11   | -O1 -g -DMTASK_DEBUG=1           | 2 | 10"
     "c++11-O0   | g++ -std=c++11     | gcc -std=c11   | -O0 -Werror                      | 2 | 10"
 )
 QUICK="gcc-O2 each_header config_errors config_units"
@@ -78,15 +78,27 @@ standalone() {
     grep -q '^# *define MTASK_IMPLEMENTATION' "$1"
 }
 
-# compile_test FILE: makes $DIR/NAME; on failure a result of one failed test.
-compile_test() {
-    local name object=$DIR/impl.o flags
+# compile FILE: makes $DIR/NAME.o, of a test or, at the same time as those, of the implementation; on
+# failure a result of one failed test.
+compile() {
+    local name compiler=$TEST_CC
     name=$(basename "$1" .c)
+    [ "$1" != tests/mtask_impl.c ] || compiler="$IMPL_CC $IMPL_LANGUAGE"
+    # shellcheck disable=SC2086 # lists of words
+    timeout 300 $compiler $WARN $FLAGS $CHECK_FLAGS -pthread -c -o "$DIR/$name.o" "$1" \
+        >"$DIR/$name.log" 2>&1 || echo "0 1" >"$DIR/$name.result"
+}
+
+# link FILE: makes $DIR/NAME of that; on failure likewise.
+link() {
+    local name object=$DIR/mtask_impl.o flags
+    name=$(basename "$1" .c)
+    [ ! -e "$DIR/$name.result" ] || return 0
     standalone "$1" && object=
     flags=$(sed -n 's/.*testing-ldflags: *\(.*[^ */]\)[ */]*$/\1/p' "$1")
     # shellcheck disable=SC2086 # lists of words
-    timeout 300 $TEST_CC $WARN $FLAGS $CHECK_FLAGS -pthread -o "$DIR/$name" "$1" $object $flags \
-        $LINK_LIBS $CHECK_LIBS >"$DIR/$name.log" 2>&1 || echo "0 1" >"$DIR/$name.result"
+    timeout 300 $TEST_CC $FLAGS -pthread -o "$DIR/$name" "$DIR/$name.o" $object $flags $LINK_LIBS \
+        $CHECK_LIBS >>"$DIR/$name.log" 2>&1 || echo "0 1" >"$DIR/$name.result"
 }
 
 # run_test FILE: runs $DIR/NAME, if it was made, and writes "PASSED FAILED".
@@ -107,7 +119,7 @@ run_test() {
         print checks - bad, bad }' >"$DIR/$name.result" 2>>"$log"
     [ -z "${TIMES:-}" ] || printf '    %-32s %7.1f s\n' "$name" "$(since "$start")"
 }
-export -f since standalone compile_test run_test
+export -f since standalone compile link run_test
 
 # fits_cpp FILE: whether a test runs with the implementation as C++: not if it holds one itself, nor if
 # it is long and looks for races, which the language does not change.
@@ -150,16 +162,18 @@ run_config() {
     rm -rf "$DIR"
     mkdir -p "$DIR"
     find_runner
-    case $IMPL_CC in *++*) file="-x c++ tests/mtask_impl.c" ;; *) file=tests/mtask_impl.c ;; esac
-    # shellcheck disable=SC2086 # lists of words
-    if ! $IMPL_CC $WARN $FLAGS -pthread -c -o "$DIR/impl.o" $file >"$DIR/impl.log" 2>&1; then
-        show "$DIR/impl.log"
+    IMPL_LANGUAGE=
+    case $IMPL_CC in *++*) IMPL_LANGUAGE="-x c++" ;; esac
+    export IMPL_LANGUAGE
+    files=$(selected)
+    [ -n "$files" ] || return
+    xargs -P "$JOBS" -I{} bash -c 'compile {}' <<<"tests/mtask_impl.c"$'\n'"$files"
+    if [ -e "$DIR/mtask_impl.result" ]; then
+        show "$DIR/mtask_impl.log"
         record "$name" 0 1 "$(since "$start")"
         return
     fi
-    files=$(selected)
-    [ -n "$files" ] || return
-    xargs -P "$JOBS" -I{} bash -c 'compile_test {}' <<<"$files"
+    xargs -P "$JOBS" -I{} bash -c 'link {}' <<<"$files"
     xargs -P 2 -I{} bash -c 'run_test {}' <<<"$files"
     for file in $files; do
         file=$DIR/$(basename "$file" .c)
