@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# fuzz.sh - runs each tests/fuzz_NAME.c for FUZZ_SECONDS (default: 10) from what is kept in
+# fuzz.sh - runs each tests/fuzz_NAME.c for FUZZ_SECONDS (default: 8) from what is kept in
 # tests/fuzz/NAME, and once more all that is kept. Each is built by its own first line, its product in
 # build/. From the repository root: tests/fuzz.sh [NAME ...]
 set -u
@@ -20,7 +20,7 @@ fuzz() {
     rm -rf "$OUT/$1.corpus"
     cp -r "tests/fuzz/$1" "$OUT/$1.corpus"
     UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 timeout 120 "$OUT/$1" -seed=1 \
-        -max_total_time="${FUZZ_SECONDS:-10}" -max_len=1200 -timeout=20 \
+        -max_total_time="${FUZZ_SECONDS:-8}" -max_len=1200 -timeout=20 \
         -artifact_prefix="$OUT/$1-" "$OUT/$1.corpus" >>"$OUT/$1.log" 2>&1
 }
 
