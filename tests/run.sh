@@ -15,11 +15,11 @@ TSAN="-O1 -g -fsanitize=thread"
 # name | compiler of the implementation | compiler of the tests | flags | factor of time-outs | how
 # many of the rounds of stress tests, in per cent: all where it is worth most, for the time it takes
 CONFIGS=(
-    "gcc-O2     | gcc -std=c11       | gcc -std=c11   | -O2 -Werror                      | 2 | 25"
-    "asan       | clang -std=c11     | clang -std=c11 | -O1 $ASAN                        | 4 | 15"
-    "tsan       | gcc -std=c11       | gcc -std=c11   | $TSAN -Wno-tsan                  | 6 | 25"
-    "posix      | gcc -std=c11       | gcc -std=c11   | -O2 -Werror -DMTASK_FORCE_POSIX  | 2 | 15"
-    "posix-tsan | clang -std=c11     | clang -std=c11 | $TSAN -DMTASK_FORCE_POSIX        | 6 | 15"
+    "gcc-O2     | gcc -std=c11       | gcc -std=c11   | -O2 -Werror                      | 2 | 20"
+    "asan       | clang -std=c11     | clang -std=c11 | -O1 $ASAN                        | 4 | 10"
+    "tsan       | gcc -std=c11       | gcc -std=c11   | $TSAN -Wno-tsan                  | 6 | 15"
+    "posix      | gcc -std=c11       | gcc -std=c11   | -O2 -Werror -DMTASK_FORCE_POSIX  | 2 | 10"
+    "posix-tsan | clang -std=c11     | clang -std=c11 | $TSAN -DMTASK_FORCE_POSIX        | 6 | 10"
     "debug      | gcc -std=c11       | gcc -std=c11   | -O1 -g -DMTASK_DEBUG=1           | 2 | 10"
     "c++11-O0   | g++ -std=c++11     | gcc -std=c11   | -O0 -Werror                      | 2 | 10"
 )
