@@ -1788,10 +1788,10 @@ typedef struct mtask__alarms {
 
 /* What mtask_io.h does for a loop; the rest of what it keeps follows. */
 typedef struct mtask__loop_io {
-    void (*tell)(mtask_loop *loop, int fd, uint32_t tag,
-                 unsigned events); /* a descriptor is ready */
-    void (*flush)(
-        mtask_loop *loop); /* sends what waits to be sent; when the tasks have had a turn */
+    /* A descriptor is ready. */
+    void (*tell)(mtask_loop *loop, int fd, uint32_t tag, unsigned events);
+    /* The tasks have had a turn: sends what waits to be sent. */
+    void (*flush)(mtask_loop *loop);
     void (*free)(mtask_loop *loop); /* at its end */
 } mtask__loop_io;
 

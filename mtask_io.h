@@ -293,9 +293,9 @@ typedef struct mtask_stream mtask_stream;
 /* How to make one. Zero, or NULL, means the default. */
 typedef struct mtask_stream_desc {
     size_t buffer; /* bytes (default: MTASK_STREAM_BUFFER) */
-    size_t
-        limit; /* most bytes of a line, without its end, or of another piece that is waited for as a
-                      whole, without its mark (default: MTASK_STREAM_LIMIT) */
+    /* Most bytes of a line, without its end, or of another piece that is waited for as a whole, without
+       its mark (default: MTASK_STREAM_LIMIT). */
+    size_t limit;
 } mtask_stream_desc;
 
 /* Makes a stream of a descriptor, which becomes its own, and mtask's (mtask_io_adopt). MTASK_OK,
@@ -602,7 +602,7 @@ static int mtask__os_child_fd(pid_t pid);
      bit  1       SOCKET (of those of its own)
      bit  2       STREAM: of TCP, or a pipe, so that a read that brings less than was asked for has
                   emptied it, and a write that takes less has filled it
-     bit  3       INET: what is accepted from it is a STREAM
+     
      bits 4..11   home: the number of the loop that watches it; 0: none, SHARED: several, or a thread
      bits 12..31  generation: counted up when it is closed or made anew
    All of it changes by read-modify-writes. */
@@ -610,7 +610,7 @@ enum {
     MTASK__FD_OWN = 1,
     MTASK__FD_SOCKET = 2,
     MTASK__FD_STREAM = 4,
-    MTASK__FD_INET = 8,
+
     MTASK__FD_SHARED = 255, /* as a home */
     MTASK__FD_HOME = 4,     /* where it begins */
     MTASK__FD_GENERATION = 12
@@ -665,10 +665,9 @@ typedef struct mtask__io {
     unsigned number; /* as the home of descriptors */
     mtask__record *records;
     size_t capacity;
-    mtask_stream *streams; /* all that its tasks use */
-    mtask_stream *unsent;  /* those that hold something back */
-    mtask_stream
-        *entrusted; /* those that other threads left to it; guarded by the process's lock */
+    mtask_stream *streams;   /* all that its tasks use */
+    mtask_stream *unsent;    /* those that hold something back */
+    mtask_stream *entrusted; /* those that others left to it; guarded by the process's lock */
     mtask_loop_call entrust; /* posted when there are some */
     mtask__spare *spare;
     unsigned spares;
@@ -810,9 +809,9 @@ static mtask_word mtask__fd_claim(mtask_word *word, unsigned number) {
         if (home == number || home == MTASK__FD_SHARED)
             return old;
         made = old | (home == 0 ? number : (unsigned)MTASK__FD_SHARED) << MTASK__FD_HOME;
-        if (mtask__cas(word, &old, made,
-                       ACQ_REL)) /* pairs with mtask__fd_renew in a close: either */
-            return made;         /* that sees who waits, or this the generation */
+        /* Pairs with mtask__fd_renew in a close: either that sees who waits, or this the generation. */
+        if (mtask__cas(word, &old, made, ACQ_REL))
+            return made;
     }
 }
 
@@ -917,11 +916,12 @@ static void mtask__stream_push(mtask_stream *stream);
 static void mtask__io_tell(mtask_loop *loop, int fd, uint32_t tag, unsigned events) {
     mtask__io *io = (mtask__io *)(void *)loop->io; /* base comes first */
     mtask__record *record = (size_t)fd < io->capacity ? &io->records[fd] : NULL;
+    mtask_word generation;
     if (record == NULL || mtask__record_tag(record) != tag)
         return;
-    if (mtask__fd_generation(mtask__fd_look(fd)) !=
-        record->generation) { /* closed by another thread */
-        mtask__record_renew(io, fd, mtask__fd_generation(mtask__fd_look(fd)));
+    generation = mtask__fd_generation(mtask__fd_look(fd));
+    if (generation != record->generation) { /* another thread has closed it */
+        mtask__record_renew(io, fd, generation);
         return;
     }
     record->ready = (unsigned char)(record->ready | events);
@@ -1983,7 +1983,7 @@ static mtask_word mtask__fd_kind(int fd) {
         return MTASK__FD_SOCKET;
     length = sizeof listens;
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens != 0)
-        return MTASK__FD_SOCKET | MTASK__FD_INET;
+        return MTASK__FD_SOCKET;
     return MTASK__FD_SOCKET | MTASK__FD_STREAM;
 }
 
@@ -2581,7 +2581,7 @@ static bool mtask__listen_set(int fd, const mtask_address *address, const mtask_
 
 static mtask_status mtask__listen_at(int *fd, const mtask_address *address,
                                      const mtask_listen_desc *desc) {
-    mtask_status status = mtask__socket_open(fd, address, SOCK_STREAM, MTASK__FD_INET);
+    mtask_status status = mtask__socket_open(fd, address, SOCK_STREAM, 0);
     if (status != MTASK_OK)
         return status;
     if (mtask__listen_set(*fd, address, desc) &&
@@ -3534,7 +3534,7 @@ static mtask_status mtask__stream_more(mtask_stream *stream, mtask__op *op, size
     }
 }
 
-/* Whether there is something, by which a call can do without its stream being open. */
+/* Begins a call that reads. It may still take what was read before the stream was closed. */
 static mtask_status mtask__stream_begin_read(mtask_stream *stream, mtask__op *op, int64_t timeout) {
     mtask_status status = mtask__stream_begin(stream, op, MTASK_IO_READ, timeout);
     if (status != MTASK_BROKEN || mtask__stream_has(stream) == 0)
