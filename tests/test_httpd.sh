@@ -10,40 +10,11 @@ if [ -z "${HTTPD_TIMEOUT-}" ]; then # what hangs has failed
 fi
 export LC_ALL=C
 cd "$(dirname "$0")/.." || exit 1
-flags="$*"
-seed=${MTASK_TEST_SEED:-$$}
-dir=$(mktemp -d) || exit 1
+. tests/program.sh
 pid=
 nginx_pid=
 trap 'kill $pid $nginx_pid 2>/dev/null; rm -rf "$dir"' EXIT
-trap 'exit 1' HUP INT TERM
-chmod 755 "$dir"
-passed=0
-failed=0
 runner=
-# Under TSan a program sleeps for a second before it exits.
-export TSAN_OPTIONS="halt_on_error=1:atexit_sleep_ms=0${TSAN_OPTIONS:+:$TSAN_OPTIONS}"
-
-pass() {
-    passed=$((passed + 1))
-}
-
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED: $*"
-    head -n 20 "$dir/err" 2>/dev/null | sed 's/^/    /'
-}
-
-# check NAME COMMAND...: the command must succeed.
-check() {
-    name=$1
-    shift
-    if "$@"; then
-        pass
-    else
-        fail "$name"
-    fi
-}
 
 # build PROGRAM COMPILER FLAG...: by the source's own first line.
 build() {

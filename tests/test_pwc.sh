@@ -9,24 +9,8 @@ if [ -z "${PWC_TIMEOUT-}" ]; then # what hangs has failed
 fi
 export LC_ALL=C
 cd "$(dirname "$0")/.." || exit 1
-flags="$*"
-seed=${MTASK_TEST_SEED:-$$}
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-trap 'exit 1' HUP INT TERM
+. tests/program.sh
 trap '' PIPE
-chmod 755 "$dir"
-passed=0
-failed=0
-
-pass() {
-    passed=$((passed + 1))
-}
-
-fail() {
-    failed=$((failed + 1))
-    echo "FAILED: $*"
-}
 
 # equal NAME WANTED GOT: two files.
 equal() {
