@@ -1,4 +1,4 @@
-/* mtask.h 0.5.0 - threads, locks, conditions, events, barriers, timers and futures for C
+/* mtask.h 0.6.0 - threads, locks, conditions, events, barriers, timers and futures for C
 
    Python's `threading`, and the future of `concurrent.futures`, in one header. Everything that
    blocks, blocks in one place: wait while this 32-bit word holds this value, until a deadline. So
@@ -105,7 +105,7 @@
 # define MTASK_VERSION_MAJOR  0
 # define MTASK_VERSION_MINOR  5
 # define MTASK_VERSION_PATCH  0
-# define MTASK_VERSION_STRING "0.5.0"
+# define MTASK_VERSION_STRING "0.6.0"
 
 # ifndef MTASK_DEBUG
 #  define MTASK_DEBUG 0
@@ -162,9 +162,9 @@ extern "C" {
    together do not link. The implementation defines it. */
 # ifndef MTASK_STATIC
 #  if MTASK_DEBUG
-#   define MTASK__BUILD mtask_0_5_0_built_with_MTASK_DEBUG_1
+#   define MTASK__BUILD mtask_0_6_0_built_with_MTASK_DEBUG_1
 #  else
-#   define MTASK__BUILD mtask_0_5_0_built_with_MTASK_DEBUG_0
+#   define MTASK__BUILD mtask_0_6_0_built_with_MTASK_DEBUG_0
 #  endif
 MTASK_API const char MTASK__BUILD;
 static const char *const mtask__build __attribute__((used)) = &MTASK__BUILD;
@@ -1309,9 +1309,9 @@ MTASK__INLINE void mtask__fence(void) {
 #  define MTASK__ONE_HERE extern __attribute__((visibility("default")))
 # endif
 # if MTASK_DEBUG
-#  define MTASK__VERSIONED(name) name##_0_5_0_debug
+#  define MTASK__VERSIONED(name) name##_0_6_0_debug
 # else
-#  define MTASK__VERSIONED(name) name##_0_5_0
+#  define MTASK__VERSIONED(name) name##_0_6_0
 # endif
 
 /* Has the dynamic linker merge a symbol of these, even between plugins. */

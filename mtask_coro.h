@@ -1,4 +1,4 @@
-/* mtask_coro.h 0.5.0 - coroutines, generators and event loops for C
+/* mtask_coro.h 0.6.0 - coroutines, generators and event loops for C
 
    Python's generators, `greenlet`, and what schedules `gevent` and `asyncio`, in one header: a
    switch of a few nanoseconds, stacks that take one page each, and loops on which a million tasks
@@ -556,11 +556,11 @@ MTASK_API mtask_status mtask_loop_dump(const mtask_loop *loop, int fd);
 /* Files that keep contexts in different forms do not link: see MTASK__BUILD. */
 # ifndef MTASK_STATIC
 #  if MTASK__CORO_WATCHED
-#   define MTASK__CORO_BUILD mtask_coro_0_5_0_built_with_a_sanitizer
+#   define MTASK__CORO_BUILD mtask_coro_0_6_0_built_with_a_sanitizer
 #  elif defined(MTASK_CORO_UCONTEXT)
-#   define MTASK__CORO_BUILD mtask_coro_0_5_0_built_with_MTASK_CORO_UCONTEXT
+#   define MTASK__CORO_BUILD mtask_coro_0_6_0_built_with_MTASK_CORO_UCONTEXT
 #  else
-#   define MTASK__CORO_BUILD mtask_coro_0_5_0_built_as_usual
+#   define MTASK__CORO_BUILD mtask_coro_0_6_0_built_as_usual
 #  endif
 MTASK_API const char MTASK__CORO_BUILD;
 static const char *const mtask__coro_build __attribute__((used)) = &MTASK__CORO_BUILD;

@@ -1,4 +1,4 @@
-/* mtask_io.h 0.5.0 - sockets, pipes, streams and servers for tasks and threads
+/* mtask_io.h 0.6.0 - sockets, pipes, streams and servers for tasks and threads
 
    What asyncio's streams, servers and signals and gevent's sockets do, in C: straight-line code, one
    task for each connection, on the loops of mtask_coro.h. A call that cannot go on parks its task;

@@ -1,4 +1,4 @@
-/* mtask_pool.h 0.5.0 - thread pools, futures by the thousand, and fork-join for C
+/* mtask_pool.h 0.6.0 - thread pools, futures by the thousand, and fork-join for C
 
    Python's `concurrent.futures.ThreadPoolExecutor` and `multiprocessing.pool.ThreadPool` in one
    header: submit, map, imap, as_completed, groups, callbacks; bounded backlogs; close, terminate

@@ -1,4 +1,4 @@
-/* mtask_queue.h 0.5.0 - FIFO, LIFO and priority queues for C
+/* mtask_queue.h 0.6.0 - FIFO, LIFO and priority queues for C
 
    Python's `queue` in one header: bounded or unbounded, blocking with time-outs, task_done and
    join, close; and Go's `select` over several queues, a descriptor for poll and epoll, queues in

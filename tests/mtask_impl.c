@@ -6,4 +6,5 @@
 #include "../mtask_pool.h"
 #ifndef MTASK_CORO_NO_LOOP
 # include "../mtask_io.h"
+# include "../mtask_proc.h"
 #endif
