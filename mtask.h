@@ -1553,6 +1553,9 @@ typedef struct mtask__future_kind {
     /* Waits for one that has not ended, where there is a cheaper way than its word: true, and
        *status. NULL: there is none. */
     bool (*await)(mtask_future *future, int64_t deadline, mtask_status *status);
+    bool (*runs)(
+        const mtask_future *future); /* whether a pending one is being worked on, where only
+                                                 another process knows; NULL: it is not */
 } mtask__future_kind;
 
 /* Makes a pending future in memory that is there. */
@@ -3686,6 +3689,8 @@ MTASK_API bool mtask_future_done(const mtask_future *future) {
 
 MTASK_API bool mtask_future_running(const mtask_future *future) {
     mtask_word state = mtask__future_state(future);
+    if (state == MTASK__FUTURE_PENDING && future->kind != NULL && future->kind->runs != NULL)
+        return future->kind->runs(future);
     return state == MTASK__FUTURE_RUNNING || state == MTASK__FUTURE_SETTING;
 }
 
@@ -3968,7 +3973,7 @@ static void mtask__thread_free(mtask_future *future) {
 }
 
 static const mtask__future_kind mtask__thread_kind = {
-    mtask__thread_free, NULL, NULL, NULL, false, NULL};
+    mtask__thread_free, NULL, NULL, NULL, false, NULL, NULL};
 
 /* Runs in the new thread. */
 static void mtask__thread_main(mtask__thread *block) {

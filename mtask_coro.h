@@ -2369,9 +2369,13 @@ static void mtask__strand_wake_joiners(mtask__strand *self) {
     }
 }
 
-static const mtask__future_kind mtask__result_kind = {
-    mtask__result_free, mtask__result_cancel, mtask__result_is_lost, NULL, true,
-    mtask__result_await};
+static const mtask__future_kind mtask__result_kind = {mtask__result_free,
+                                                      mtask__result_cancel,
+                                                      mtask__result_is_lost,
+                                                      NULL,
+                                                      true,
+                                                      mtask__result_await,
+                                                      NULL};
 
 /* The strand ends: from now on nobody reaches it by its future. */
 static void mtask__result_part(mtask__strand *self) {

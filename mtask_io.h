@@ -293,8 +293,8 @@ typedef struct mtask_stream mtask_stream;
 /* How to make one. Zero, or NULL, means the default. */
 typedef struct mtask_stream_desc {
     size_t buffer; /* bytes (default: MTASK_STREAM_BUFFER) */
-    /* Most bytes of a line, without its end, or of another piece that is waited for as a whole, without
-       its mark (default: MTASK_STREAM_LIMIT). */
+    /* Most bytes of a line, without its end, or of another piece that is waited for as a whole,
+       without its mark (default: MTASK_STREAM_LIMIT). */
     size_t limit;
 } mtask_stream_desc;
 
@@ -809,7 +809,8 @@ static mtask_word mtask__fd_claim(mtask_word *word, unsigned number) {
         if (home == number || home == MTASK__FD_SHARED)
             return old;
         made = old | (home == 0 ? number : (unsigned)MTASK__FD_SHARED) << MTASK__FD_HOME;
-        /* Pairs with mtask__fd_renew in a close: either that sees who waits, or this the generation. */
+        /* Pairs with mtask__fd_renew in a close: either that sees who waits, or this the
+           generation. */
         if (mtask__cas(word, &old, made, ACQ_REL))
             return made;
     }

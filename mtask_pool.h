@@ -1136,8 +1136,13 @@ static void mtask__work_ended(mtask_future *future) {
     mtask__work_tell(work, &outcome);
 }
 
-static const mtask__future_kind mtask__work_kind = {
-    mtask__work_free, mtask__work_cancel, mtask__work_is_lost, mtask__work_ended, false, NULL};
+static const mtask__future_kind mtask__work_kind = {mtask__work_free,
+                                                    mtask__work_cancel,
+                                                    mtask__work_is_lost,
+                                                    mtask__work_ended,
+                                                    false,
+                                                    NULL,
+                                                    NULL};
 
 /* A task's end: under the lock, once its future has ended. */
 static void mtask__pool_account(mtask_pool *pool, mtask_group *group, bool canceled,
