@@ -5450,7 +5450,7 @@ static void mtask__procmap_end(mtask__procmap *map, size_t first, size_t count,
 /* Ends the future of a map of which nothing is left; the pool's reference goes. Without the lock. */
 static void mtask__procmap_finish(mtask__procmap *map) {
     if (map->failed_at == SIZE_MAX)
-        (void)mtask__future_finish(&map->future, MTASK_OK, NULL, NULL);
+        (void)mtask__future_finish(&map->future, MTASK_OK, NULL, "");
     else if (map->failure.status == MTASK_CANCELED)
         (void)mtask__future_cancel(&map->future);
     else
