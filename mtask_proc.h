@@ -58,7 +58,7 @@
        process is killed. A process that is killed while it holds a lock, runs a task or sends a
        message costs what it was doing, and others are told.
      - Handles belong to the process that made them: in a forked child those of its parent's processes,
-       commands, listeners and pools answer MTASK_INVALID or MTASK_BROKEN. Connections and shared
+       commands and pools answer MTASK_INVALID or MTASK_BROKEN. Connections, listeners and shared
        memory are inherited.
      - fork copies the calling thread only. Locks of mtask and of the C library are made usable in the
        child; those of other libraries may stay locked by threads that are not there. A program that
@@ -220,8 +220,8 @@ MTASK_API mtask_status mtask_proc_kill(mtask_proc *proc);
 MTASK_API mtask_status mtask_proc_signal(mtask_proc *proc, int number);
 
 /* *fd receives a descriptor that becomes readable when it ends, for mtask_conn_wait, mtask_io_wait,
-   poll. It is the handle's: do not read or close it. MTASK_OK, MTASK_INVALID, MTASK_SYSTEM,
-   MTASK_UNSUPPORTED (a forked process, where there are no pidfds). Does not wait. */
+   poll. It is the handle's: do not read or close it. MTASK_OK, MTASK_INVALID, MTASK_SYSTEM, MTASK_UNSUPPORTED (a forked or spawned process that runs, where there are no pidfds).
+   Does not wait. */
 MTASK_API mtask_status mtask_proc_sentinel(mtask_proc *proc, int *fd);
 
 /* Frees the handle of a process that has ended. MTASK_OK (also NULL); MTASK_INVALID: it runs,
@@ -259,9 +259,8 @@ MTASK_API mtask_status mtask_proc_enumerate(mtask_proc_info *infos, size_t capac
 MTASK_API mtask_status mtask_proc_join_all(int64_t timeout);
 
 /* Starts the process that MTASK_PROC_FORKSERVER forks from; otherwise the first use does. Early is
-   better: it inherits 0, 1 and 2, the environment and the working directory of now. `preload` (NULL
-   allowed), a function of this program, runs in it first. If it has been killed, the next use
-   starts it anew. MTASK_OK, also if it runs; and as mtask_proc_start_ex. */
+   better: it inherits 0, 1 and 2, the environment and the working directory of now. `preload` (NULL allowed), a function of this program, runs in it first. If it has been killed, the
+   next use starts it anew, with the same `preload`. MTASK_OK, also if it runs; and as mtask_proc_start_ex. */
 MTASK_API mtask_status mtask_forkserver_start(void (*preload)(void));
 
 /* Ends it; processes that it made go on. MTASK_OK, also if there is none. */
@@ -322,8 +321,8 @@ typedef struct mtask_cmd_result {
    code was not 0. MTASK_NOT_FOUND: no such program or directory. MTASK_TIMEOUT: killed;
    MTASK_OVERFLOW: killed, because it wrote more than `limit`; MTASK_CANCELED: killed, the calling
    task is cancelled: what was captured is there. MTASK_INVALID (no program; a negative time-out; a
-   mode that cannot be), MTASK_NOMEM, MTASK_SYSTEM (EACCES: not a program ...). It ends only when
-   all who hold the captured ends have closed them. Input that the command does not read is
+   mode that cannot be), MTASK_NOMEM, MTASK_SYSTEM (EACCES: not a program ...). Unless it is killed, it ends only when all who hold the captured ends have closed them. It begins
+   with no signal blocked, and with SIGPIPE and SIGXFSZ as usual. Input that the command does not read is
    dropped. */
 MTASK_API mtask_status mtask_cmd_run(const char *const *argv, const mtask_cmd_opts *opts,
                                      mtask_cmd_result *result);
@@ -353,10 +352,9 @@ MTASK_API pid_t mtask_cmd_pid(const mtask_cmd *cmd);
 
 /* Writes `input`, closes its input, reads all its output until that ends, and waits for its end,
    however much either side writes. MTASK_OK, MTASK_TIMEOUT, MTASK_CANCELED: it goes on, nothing is
-   lost: call it again, with the same input, whose rest is written then; MTASK_OVERFLOW: more than
-   `limit` bytes (0: no limit); result->out and err are what has come; MTASK_NOMEM, MTASK_INVALID,
-   MTASK_SYSTEM. After MTASK_OK what was captured is in `result` (NULL: is dropped), which need not
-   be zeroed before; else it stays with the command, and the result is empty. */
+   lost: call it again, with the same input, whose rest is written then; MTASK_OVERFLOW: more than `limit` bytes (0: no limit); it goes on; MTASK_NOMEM, MTASK_INVALID,
+   MTASK_SYSTEM. After MTASK_OK and MTASK_OVERFLOW what was captured is in `result` (NULL: is dropped), which need
+   not be zeroed before; else it stays with the command, and the result is empty. */
 MTASK_API mtask_status mtask_cmd_communicate(mtask_cmd *cmd, const void *input, size_t size,
                                              size_t limit, mtask_cmd_result *result,
                                              int64_t timeout);
@@ -392,7 +390,8 @@ typedef struct mtask_conn mtask_conn;
    MTASK_NOMEM, MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_pipe(mtask_conn **a, mtask_conn **b, bool duplex);
 
-/* The descriptor: to wait for, to hand to another process. -1: NULL. */
+/* The descriptor: to hand to another process, or to wait for; but what has been received in part, or
+   did not fit, only mtask_conn_poll and mtask_conn_wait know of. -1: NULL. */
 MTASK_API int mtask_conn_fd(const mtask_conn *conn);
 
 /* Makes a connection of the descriptor of one, as got from another process; then it is its own.
@@ -401,7 +400,8 @@ MTASK_API mtask_status mtask_conn_open(mtask_conn **conn, int fd);
 
 /* Sends one message, also an empty one, waiting for room. MTASK_OK. MTASK_BROKEN: nobody is at the
    other end, or a message was cut short before. MTASK_TIMEOUT, MTASK_CANCELED: nothing was sent;
-   or, of a message of more than 16 KiB, a part of it: then later sends answer MTASK_BROKEN.
+   or, of a message of more than 16 KiB (through another socket than a pipe's: of any), a part of it:
+   then later sends answer MTASK_BROKEN.
    MTASK_INVALID (negative; the end only receives), MTASK_NOMEM, MTASK_DEADLOCK, MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_conn_send(mtask_conn *conn, const void *data, size_t size,
                                        int64_t timeout);
@@ -423,8 +423,8 @@ MTASK_API mtask_status mtask_conn_recv_into(mtask_conn *conn, void *buffer, size
 MTASK_API mtask_status mtask_conn_send_fds(mtask_conn *conn, const void *data, size_t size,
                                            const int *fds, size_t count, int64_t timeout);
 
-/* The same; fds receives the descriptors, close-on-exec, *count how many. Those beyond `capacity`
-   are closed, as are those that come with a message received by another function. */
+/* The same; fds receives the descriptors, close-on-exec, *count how many. Those beyond `capacity` are closed, as are those that come with a message that another function
+   has received, or begun to. */
 MTASK_API mtask_status mtask_conn_recv_fds(mtask_conn *conn, mtask_buf *message, int *fds,
                                            size_t capacity, size_t *count, int64_t timeout);
 
@@ -519,8 +519,7 @@ typedef struct mtask_shm {
     char name[MTASK_SHM_NAME]; /* "": anonymous */
 } mtask_shm;
 
-/* Makes a block of `size` bytes, all zero. `name` (NULL: none): letters, digits and ".-_", at most
-   MTASK_SHM_NAME - 1; processes of the same user find it by that, while the creator lives and has
+/* Makes a block of `size` bytes, all zero. `name` (NULL: none): letters, digits and ".-_", at most MTASK_SHM_NAME - 1, the first not a dot; processes of the same user find it by that, while the creator lives and has
    not closed it: the name goes with it, however it ends. Memory is taken as it is used; it is given
    back when the last who has it has closed it or ended. Close it. MTASK_OK; MTASK_INVALID (size 0,
    a name that cannot be); MTASK_NOMEM; MTASK_SYSTEM (EEXIST: another has that name). */
@@ -604,8 +603,7 @@ MTASK_API mtask_status mtask_arena_attach(mtask_arena *arena, const char *name);
 MTASK_API mtask_status mtask_arena_attach_fd(mtask_arena *arena, int fd);
 
 /* Takes a piece of `size` bytes, all zero, aligned to 64. MTASK_OK; MTASK_NOMEM: the arena is full;
-   MTASK_INVALID (size 0), MTASK_BROKEN, MTASK_SYSTEM. Any process; a process that is killed in the
-   midst of it costs at most the piece. */
+   MTASK_INVALID (size 0), MTASK_BROKEN, MTASK_SYSTEM. Any process; what a killed process had taken stays taken. */
 MTASK_API mtask_status mtask_arena_alloc(mtask_arena *arena, size_t size, void **piece);
 
 /* Gives a piece back. MTASK_OK (also NULL); MTASK_INVALID: not a piece, or given back already. */
@@ -619,7 +617,7 @@ MTASK_API void *mtask_arena_at(const mtask_arena *arena, size_t offset);
 MTASK_API void mtask_arena_set_root(mtask_arena *arena, void *piece);
 MTASK_API void *mtask_arena_root(const mtask_arena *arena);
 
-/* Bytes that can still be taken, at most. */
+/* Bytes that can still be taken, in pieces of the sizes that there are. */
 MTASK_API size_t mtask_arena_left(const mtask_arena *arena);
 
 /* As mtask_shm_close. */
@@ -732,8 +730,8 @@ typedef struct mtask_procmap_desc {
 
 /* Does fn to all items and waits until all have ended, at most `timeout` nanoseconds. Items that
    fail do not stop the others. MTASK_OK; MTASK_FAILED: `outcome` (NULL allowed) is the failure of
-   the first item that failed, by index; MTASK_TIMEOUT, MTASK_CANCELED: what has not begun is
-   cancelled, and what runs has been waited for or killed: nothing writes to the arrays any more;
+   the first item that failed, by index; MTASK_TIMEOUT, MTASK_CANCELED: what has not begun is cancelled, what runs is killed, and nobody
+   reads or writes the arrays any more;
    MTASK_INVALID, and as mtask_procpool_submit. */
 MTASK_API mtask_status mtask_procpool_map(mtask_procpool *pool, const mtask_procmap_desc *desc,
                                           mtask_outcome *outcome, int64_t timeout);
@@ -840,7 +838,6 @@ MTASK_API void mtask_procimap_close(mtask_procimap *imap);
     !defined(MTASK_PROC_IMPLEMENTED)
 # define MTASK_PROC_IMPLEMENTED
 
-# include <ctype.h>
 # include <errno.h>
 # include <fcntl.h>
 # include <limits.h>
@@ -1033,12 +1030,16 @@ static void mtask__buf_clear(mtask_buf *buf) {
 
 /* ---- >>shm ---- */
 
+/* What names are made of. */
+static const char mtask__shm_letters[] =
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+
 static bool mtask__shm_name_fits(const char *name) {
     size_t length = strlen(name);
     if (length == 0 || length >= MTASK_SHM_NAME || name[0] == '.')
         return false;
     for (size_t i = 0; i < length; i++)
-        if (!isalnum((unsigned char)name[i]) && strchr(".-_", name[i]) == NULL)
+        if (strchr(mtask__shm_letters, name[i]) == NULL)
             return false;
     return true;
 }
@@ -1058,9 +1059,11 @@ static mtask_status mtask__shm_map(mtask_shm *shm, size_t size) {
     return MTASK_OK;
 }
 
-/* Ends a handle that could not be finished. */
+/* Ends a handle that could not be finished; what it made goes. */
 static mtask_status mtask__shm_give_up(mtask_shm *shm, mtask_status status) {
     int saved = errno;
+    if (shm->name[0] != 0 && shm->creator != 0)
+        (void)mtask__os_shm_unlink(shm);
     if (shm->data != NULL)
         (void)munmap(shm->data, shm->size);
     if (shm->fd >= 0)
@@ -1116,7 +1119,7 @@ static mtask_status mtask__shm_map_all(mtask_shm *shm) {
     if (fstat(shm->fd, &info) != 0)
         return mtask__shm_give_up(shm, MTASK_SYSTEM);
     if (!S_ISREG(info.st_mode) || info.st_size <= 0)
-        return mtask__shm_give_up(shm, MTASK_INVALID);
+        return mtask__shm_give_up(shm, shm->name[0] != 0 ? MTASK_NOT_FOUND : MTASK_INVALID);
     status = mtask__shm_map(shm, (size_t)info.st_size);
     return status == MTASK_OK ? MTASK_OK : mtask__shm_give_up(shm, status);
 }
@@ -1166,6 +1169,7 @@ MTASK_API mtask_status mtask_shm_close(mtask_shm *shm) {
     if (munmap(shm->data, shm->size) != 0)
         status = MTASK_SYSTEM;
     shm->data = NULL;
+    shm->name[0] = 0;
     (void)mtask__shm_give_up(shm, MTASK_OK);
     return status == MTASK_NOT_FOUND ? MTASK_OK : status;
 }
@@ -1186,9 +1190,12 @@ MTASK_API mtask_status mtask_array_create(mtask_array *array, const char *name, 
                                           size_t item_size) {
     struct mtask__array *core;
     mtask_status status;
-    if (array == NULL || count == 0 || item_size == 0)
+    if (array == NULL)
         return MTASK_INVALID;
+    mtask__shm_clear(&array->memory);
     array->core = NULL;
+    if (count == 0 || item_size == 0)
+        return MTASK_INVALID;
     if (count > (SIZE_MAX / 2 - MTASK__ARRAY_HEAD) / item_size)
         return MTASK_OVERFLOW;
     status = mtask__shm_make(&array->memory, name, MTASK__ARRAY_HEAD + count * item_size);
@@ -1300,11 +1307,11 @@ MTASK_API mtask_status mtask_array_close(mtask_array *array) {
 
 /* ---- >>arena ---- */
 
-/* Pieces are powers of 2 of granules. A byte for each granule tells of the piece that begins there:
-   0: none. Pieces of one size that were given back are a list; its links lie in them. A process
-   that is killed in the midst of a change loses at most one piece, since every step leaves the
-   lists whole: a piece is out of its list before it counts as used, and does not count as used
-   before it is in. */
+/* Buddies (Knowlton, 1965): pieces are powers of 2 of granules, and a piece that is split becomes two
+   that can be put together again. A byte for each granule tells of the piece that begins there, 0:
+   none. These bytes are the truth: each step changes one of them, so that going from piece to piece
+   always leads through the whole arena. The lists of what is free are made anew from them when a
+   process was killed with the lock. */
 # define MTASK__ARENA_MAGIC   0x6d74616eu
 # define MTASK__ARENA_GRANULE 64
 # define MTASK__ARENA_CLASSES 40
@@ -1315,28 +1322,106 @@ struct mtask__arena {
     mtask_shared_mutex lock;
     size_t root;                          /* offset of a piece, or 0 */
     uint64_t first;                       /* offset of the first granule, */
-    uint64_t fresh;                       /* of the first that was never used, */
     uint64_t end;                         /* and behind the last */
     uint64_t spare;                       /* bytes in the lists */
-    uint64_t lists[MTASK__ARENA_CLASSES]; /* offsets of the first piece, or 0 */
+    uint64_t lists[MTASK__ARENA_CLASSES]; /* offsets of the first free piece, or 0 */
 };
+
+/* What lies in a free piece. */
+typedef struct mtask__arena_link {
+    uint64_t next; /* offsets; 0: none */
+    uint64_t prev;
+} mtask__arena_link;
 
 static unsigned char *mtask__arena_byte(const mtask_arena *arena, uint64_t offset) {
     unsigned char *bytes = (unsigned char *)(arena->core + 1);
     return &bytes[(offset - arena->core->first) / MTASK__ARENA_GRANULE];
 }
 
+static mtask__arena_link *mtask__arena_link_at(const mtask_arena *arena, uint64_t offset) {
+    return (mtask__arena_link *)(void *)((char *)arena->core + offset);
+}
+
 static size_t mtask__arena_round(size_t size) {
     return (size + MTASK__ARENA_GRANULE - 1) / MTASK__ARENA_GRANULE * MTASK__ARENA_GRANULE;
+}
+
+static uint64_t mtask__arena_piece_size(unsigned size_class) {
+    return (uint64_t)MTASK__ARENA_GRANULE << size_class;
+}
+
+/* Says what begins there; whoever is killed behind this leaves it so. */
+static void mtask__arena_mark(const mtask_arena *arena, uint64_t offset, unsigned byte) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    *(volatile unsigned char *)mtask__arena_byte(arena, offset) = (unsigned char)byte;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static void mtask__arena_push(mtask_arena *arena, uint64_t piece, unsigned size_class) {
+    uint64_t *list = &arena->core->lists[size_class];
+    mtask__arena_link *link = mtask__arena_link_at(arena, piece);
+    link->next = *list;
+    link->prev = 0;
+    if (*list != 0)
+        mtask__arena_link_at(arena, *list)->prev = piece;
+    *list = piece;
+    arena->core->spare += mtask__arena_piece_size(size_class);
+}
+
+static void mtask__arena_pull(mtask_arena *arena, uint64_t piece, unsigned size_class) {
+    const mtask__arena_link *link = mtask__arena_link_at(arena, piece);
+    if (link->prev != 0)
+        mtask__arena_link_at(arena, link->prev)->next = link->next;
+    else
+        arena->core->lists[size_class] = link->next;
+    if (link->next != 0)
+        mtask__arena_link_at(arena, link->next)->prev = link->prev;
+    arena->core->spare -= mtask__arena_piece_size(size_class);
+}
+
+/* Makes pieces of all that there is, the largest that begin where such a piece may. */
+static void mtask__arena_divide(mtask_arena *arena) {
+    uint64_t at = 0;
+    uint64_t size = arena->core->end - arena->core->first;
+    while (at < size) {
+        unsigned size_class = 0;
+        while (at % mtask__arena_piece_size(size_class + 1) == 0 &&
+               mtask__arena_piece_size(size_class + 1) <= size - at &&
+               size_class + 1 < MTASK__ARENA_CLASSES)
+            size_class++;
+        mtask__arena_mark(arena, arena->core->first + at, size_class + 1);
+        mtask__arena_push(arena, arena->core->first + at, size_class);
+        at += mtask__arena_piece_size(size_class);
+    }
+}
+
+/* Makes the lists anew. */
+static void mtask__arena_mend(mtask_arena *arena) {
+    struct mtask__arena *core = arena->core;
+    uint64_t piece = core->first;
+    memset(core->lists, 0, sizeof core->lists);
+    core->spare = 0;
+    while (piece < core->end) {
+        unsigned byte = *mtask__arena_byte(arena, piece);
+        unsigned size_class = (byte & ~MTASK__ARENA_USED) - 1;
+        if (byte == 0 || size_class >= MTASK__ARENA_CLASSES)
+            break; /* somebody has written where it should not */
+        if ((byte & MTASK__ARENA_USED) == 0)
+            mtask__arena_push(arena, piece, size_class);
+        piece += mtask__arena_piece_size(size_class);
+    }
 }
 
 MTASK_API mtask_status mtask_arena_create(mtask_arena *arena, const char *name, size_t size) {
     struct mtask__arena *core;
     size_t head;
     mtask_status status;
-    if (arena == NULL || size == 0)
+    if (arena == NULL)
         return MTASK_INVALID;
+    mtask__shm_clear(&arena->memory);
     arena->core = NULL;
+    if (size == 0)
+        return MTASK_INVALID;
     if (size > SIZE_MAX / 4)
         return MTASK_OVERFLOW;
     size = mtask__arena_round(size);
@@ -1345,11 +1430,13 @@ MTASK_API mtask_status mtask_arena_create(mtask_arena *arena, const char *name, 
     if (status != MTASK_OK)
         return status;
     core = (struct mtask__arena *)arena->memory.data;
-    core->first = core->fresh = head;
+    core->first = head;
     core->end = head + size;
     status = mtask_shared_mutex_init(&core->lock);
     if (status != MTASK_OK)
         return mtask__shm_give_up(&arena->memory, status);
+    arena->core = core;
+    mtask__arena_divide(arena);
     mtask_word_store(&core->magic, MTASK__ARENA_MAGIC);
     status = mtask__shm_publish(&arena->memory);
     arena->core = status == MTASK_OK ? core : NULL;
@@ -1383,45 +1470,30 @@ MTASK_API mtask_status mtask_arena_attach_fd(mtask_arena *arena, int fd) {
 
 static mtask_status mtask__arena_lock(mtask_arena *arena) {
     mtask_status status = mtask_shared_mutex_lock(&arena->core->lock);
-    if (status == MTASK_OWNER_DEAD)
+    if (status == MTASK_OWNER_DEAD) {
+        mtask__arena_mend(arena);
         status = mtask_shared_mutex_consistent(&arena->core->lock);
+    }
     return status;
 }
 
-static size_t mtask__arena_piece_size(unsigned size_class) {
-    return (size_t)MTASK__ARENA_GRANULE << size_class;
-}
-
-/* The first piece of a list, taken out; 0: it is empty. */
-static uint64_t mtask__arena_pop(mtask_arena *arena, unsigned size_class) {
-    uint64_t *list = &arena->core->lists[size_class];
-    uint64_t piece = *list;
-    if (piece == 0)
-        return 0;
-    *list = *(uint64_t *)(void *)((char *)arena->core + piece);
-    arena->core->spare -= mtask__arena_piece_size(size_class);
-    return piece;
-}
-
-/* A piece that was never used; 0: there are no more. */
-static uint64_t mtask__arena_cut(mtask_arena *arena, unsigned size_class) {
-    struct mtask__arena *core = arena->core;
-    uint64_t piece = core->fresh;
-    if (mtask__arena_piece_size(size_class) > core->end - piece)
-        return 0;
-    core->fresh = piece + mtask__arena_piece_size(size_class);
-    return piece;
-}
-
-/* A piece of at least that class; 0: none. With the arena locked. */
+/* A piece of that class, split off a larger one if need be; 0: none. With the arena locked. */
 static uint64_t mtask__arena_take(mtask_arena *arena, unsigned size_class) {
-    uint64_t piece = mtask__arena_pop(arena, size_class);
-    if (piece == 0)
-        piece = mtask__arena_cut(arena, size_class);
-    while (piece == 0 && ++size_class < MTASK__ARENA_CLASSES)
-        piece = mtask__arena_pop(arena, size_class);
-    if (piece != 0)
-        *mtask__arena_byte(arena, piece) = (unsigned char)(MTASK__ARENA_USED | (size_class + 1));
+    unsigned from = size_class;
+    uint64_t piece;
+    while (from < MTASK__ARENA_CLASSES && arena->core->lists[from] == 0)
+        from++;
+    if (from == MTASK__ARENA_CLASSES)
+        return 0;
+    piece = arena->core->lists[from];
+    mtask__arena_pull(arena, piece, from);
+    while (from > size_class) { /* the second half first: until the first is less, nobody sees it */
+        uint64_t half = piece + mtask__arena_piece_size(--from);
+        mtask__arena_mark(arena, half, from + 1);
+        mtask__arena_mark(arena, piece, from + 1);
+        mtask__arena_push(arena, half, from);
+    }
+    mtask__arena_mark(arena, piece, MTASK__ARENA_USED | (size_class + 1));
     return piece;
 }
 
@@ -1455,9 +1527,29 @@ static bool mtask__arena_holds(const mtask_arena *arena, uint64_t offset) {
            (offset - arena->core->first) % MTASK__ARENA_GRANULE == 0;
 }
 
+/* Gives a piece back, put together with its other half as long as that is free. With the arena
+   locked. */
+static void mtask__arena_give(mtask_arena *arena, uint64_t piece, unsigned size_class) {
+    const struct mtask__arena *core = arena->core;
+    mtask__arena_mark(arena, piece, size_class + 1);
+    for (; size_class + 1 < MTASK__ARENA_CLASSES; size_class++) {
+        uint64_t other =
+            core->first + ((piece - core->first) ^ mtask__arena_piece_size(size_class));
+        uint64_t low = other < piece ? other : piece;
+        if (low + mtask__arena_piece_size(size_class + 1) > core->end ||
+            *mtask__arena_byte(arena, other) != size_class + 1)
+            break;
+        mtask__arena_pull(arena, other, size_class);
+        mtask__arena_mark(arena, low, size_class + 2); /* nobody sees the other any more */
+        mtask__arena_mark(arena, other < piece ? piece : other, 0);
+        piece = low;
+    }
+    mtask__arena_push(arena, piece, size_class);
+}
+
 MTASK_API mtask_status mtask_arena_free(mtask_arena *arena, void *piece) {
     uint64_t offset;
-    unsigned char *byte;
+    unsigned byte;
     mtask_status status;
     if (piece == NULL)
         return MTASK_OK;
@@ -1469,17 +1561,11 @@ MTASK_API mtask_status mtask_arena_free(mtask_arena *arena, void *piece) {
     status = mtask__arena_lock(arena);
     if (status != MTASK_OK)
         return status;
-    byte = mtask__arena_byte(arena, offset);
-    if ((*byte & MTASK__ARENA_USED) != 0) {
-        unsigned size_class = (unsigned)(*byte & ~MTASK__ARENA_USED) - 1u;
-        *byte = (unsigned char)(size_class + 1);
-        *(uint64_t *)piece = arena->core->lists[size_class];
-        arena->core->spare += mtask__arena_piece_size(size_class);
-        __atomic_signal_fence(__ATOMIC_SEQ_CST); /* its link stands before it is in the list */
-        arena->core->lists[size_class] = offset;
-    } else {
+    byte = *mtask__arena_byte(arena, offset);
+    if ((byte & MTASK__ARENA_USED) != 0)
+        mtask__arena_give(arena, offset, (byte & ~MTASK__ARENA_USED) - 1);
+    else
         status = MTASK_INVALID;
-    }
     (void)mtask_shared_mutex_unlock(&arena->core->lock);
     return status;
 }
@@ -1510,7 +1596,7 @@ MTASK_API void *mtask_arena_root(const mtask_arena *arena) {
 MTASK_API size_t mtask_arena_left(const mtask_arena *arena) {
     if (arena == NULL || arena->core == NULL)
         return 0;
-    return (size_t)(arena->core->end - arena->core->fresh + arena->core->spare);
+    return (size_t)arena->core->spare;
 }
 
 MTASK_API mtask_status mtask_arena_close(mtask_arena *arena) {
@@ -1532,11 +1618,12 @@ typedef struct mtask__child {
     pid_t owner;      /* whose child it is */
     mtask_mutex lock; /* guards the rest; held for moments */
     mtask_word state;
-    int code;    /* exit code, or -N, once it has ended */
-    int fd;      /* tells of its end: a pidfd, or, `remote`, a socket; -1: none yet */
-    int process; /* `remote`: its pidfd; -1: none */
-    bool remote; /* it is a fork server's child, which sends its code through the socket */
-    bool lost;   /* the fork server ended before that: nobody knows the code */
+    int code;     /* exit code, or -N, once it has ended */
+    int fd;       /* tells of its end: a pidfd, or, `remote`, a socket; -1: none yet */
+    int process;  /* `remote`: its pidfd; -1: none */
+    bool remote;  /* it is a fork server's child, which sends its code through the socket */
+    bool lost;    /* the fork server ended before that */
+    bool unknown; /* nobody knows the code: `lost`, or somebody else took note of it */
 } mtask__child;
 
 /* What a fork server says of a child, twice: at first its number, then its code. */
@@ -1611,7 +1698,8 @@ static void mtask__child_notice_remote(mtask__child *child) {
         }
         child->lost = got >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
     }
-    if (child->lost && mtask__child_is_gone(child))
+    child->unknown = child->lost && mtask__child_is_gone(child);
+    if (child->unknown)
         mtask__child_note(child, 255);
 }
 
@@ -1623,8 +1711,10 @@ static void mtask__child_notice(mtask__child *child) {
     if (!mtask__child_has_ended(child)) {
         if (child->remote)
             mtask__child_notice_remote(child);
-        else if (mtask__child_ask(child, &info, WNOHANG))
+        else if (mtask__child_ask(child, &info, WNOHANG)) {
+            child->unknown = info.si_pid == 0;
             mtask__child_note(child, mtask__child_code(&info));
+        }
     }
     mtask__unlock(&child->lock);
     errno = saved;
@@ -1637,15 +1727,21 @@ static bool mtask__child_ended(mtask__child *child) {
     return mtask__child_has_ended(child);
 }
 
-/* Its descriptor; -1: there is none. */
+/* Its descriptor; -1: errno, which is ENOSYS if there is none. One that has ended has one that is
+   readable: of a pipe that nobody can write to. */
 static int mtask__child_fd(mtask__child *child) {
-    int saved = errno;
+    int ends[2];
+    int fd;
     mtask__lock(&child->lock);
-    if (child->fd < 0 && !child->remote && !mtask__child_has_ended(child))
+    if (child->fd < 0 && !mtask__child_has_ended(child)) {
         child->fd = mtask__os_proc_fd(child->pid);
+    } else if (child->fd < 0 && mtask__os_proc_pipe(ends)) {
+        close(ends[1]);
+        child->fd = ends[0];
+    }
+    fd = child->lost ? child->process : child->fd;
     mtask__unlock(&child->lock);
-    errno = saved;
-    return child->lost ? child->process : child->fd;
+    return fd;
 }
 
 /* Where nothing tells of its end: looks ever more seldom. */
@@ -1669,9 +1765,12 @@ static mtask_status mtask__child_sleep(mtask__child *child, int64_t deadline) {
         mtask__child_notice(child);
     }
     while (!mtask__child_ended(child)) {
+        int saved = errno;
         int fd = mtask__child_fd(child);
-        mtask_status status = fd < 0 ? mtask__child_watch(child, deadline)
-                                     : mtask_io_wait(fd, MTASK_IO_READ, mtask_until(deadline));
+        mtask_status status;
+        errno = saved;
+        status = fd < 0 ? mtask__child_watch(child, deadline)
+                        : mtask_io_wait(fd, MTASK_IO_READ, mtask_until(deadline));
         if (status != MTASK_OK)
             return status;
     }
@@ -2148,9 +2247,23 @@ static mtask_status mtask__cmd_pump(mtask_cmd *cmd, const void *input, size_t si
     return status == MTASK_DONE ? MTASK_OK : status;
 }
 
+/* Gives back memory that a buffer has got for more to come. */
+static void mtask__buf_trim(mtask_buf *buf) {
+    char *data;
+    if (buf->size == 0) {
+        mtask_buf_free(buf);
+    } else if (buf->size < buf->capacity / 2) {
+        data = (char *)MTASK_REALLOC(buf->data, buf->size + 1);
+        buf->capacity = data != NULL ? buf->size : buf->capacity;
+        buf->data = data != NULL ? data : buf->data;
+    }
+}
+
 /* Hands over what has come. */
 static void mtask__cmd_deliver(mtask_cmd *cmd, mtask_cmd_result *result) {
     result->code = cmd->child.code;
+    mtask__buf_trim(&cmd->out);
+    mtask__buf_trim(&cmd->err);
     result->out = cmd->out;
     result->err = cmd->err;
     memset(&cmd->out, 0, sizeof cmd->out);
@@ -2172,7 +2285,7 @@ MTASK_API mtask_status mtask_cmd_communicate(mtask_cmd *cmd, const void *input, 
         status = mtask__cmd_pump(cmd, input, size, limit, deadline);
     if (status == MTASK_OK)
         status = mtask__child_await(&cmd->child, deadline);
-    if (status == MTASK_OK && result != NULL)
+    if ((status == MTASK_OK || status == MTASK_OVERFLOW) && result != NULL)
         mtask__cmd_deliver(cmd, result);
     return status;
 }
@@ -2253,9 +2366,11 @@ MTASK_API mtask_status mtask_cmd_run(const char *const *argv, const mtask_cmd_op
         mtask_cmd_communicate(cmd, opts->input, opts->input_size, opts->limit, result, timeout);
     if (status != MTASK_OK) {
         mtask__cmd_end(cmd);
-        if (status != MTASK_OVERFLOW)
+        result->code = cmd->child.code;
+        if (status != MTASK_OVERFLOW) {
             mtask__cmd_read_rest(cmd, opts->limit);
-        mtask__cmd_deliver(cmd, result);
+            mtask__cmd_deliver(cmd, result);
+        }
     }
     mtask_cmd_destroy(cmd);
     if (status == MTASK_OK && opts->check && result->code != 0)
@@ -3158,6 +3273,8 @@ typedef struct mtask__proc_state {
     mtask__child server;
     int server_socket; /* valid if `serving` */
     bool serving;
+    void (*preload)(void); /* what the server runs first */
+    mtask_mutex name_lock; /* held while names of shared memory change */
     struct mtask_procpool *pools;
 } mtask__proc_state;
 
@@ -3171,6 +3288,7 @@ static void mtask__procpool_fork_child(void);
 
 static void mtask__proc_fork_prepare(void) {
     mtask__lock(&mtask__proc_process.server_lock);
+    mtask__lock(&mtask__proc_process.name_lock);
     mtask__lock(&mtask__proc_process.lock);
     mtask__procpool_fork_prepare();
 }
@@ -3178,6 +3296,7 @@ static void mtask__proc_fork_prepare(void) {
 static void mtask__proc_fork_parent(void) {
     mtask__procpool_fork_parent();
     mtask__unlock(&mtask__proc_process.lock);
+    mtask__unlock(&mtask__proc_process.name_lock);
     mtask__unlock(&mtask__proc_process.server_lock);
 }
 
@@ -3202,6 +3321,7 @@ static void mtask__proc_fork_child(void) {
     state->children = state->released = NULL; /* the parent's; whoever has a handle may close it */
     memset(&state->lock, 0, sizeof state->lock);
     memset(&state->server_lock, 0, sizeof state->server_lock);
+    memset(&state->name_lock, 0, sizeof state->name_lock);
 }
 
 /* The process's state, which forks know of. */
@@ -3423,7 +3543,7 @@ typedef struct mtask__verdict {
 # define MTASK__VERDICT_AT  256 /* in the file, */
 # define MTASK__TICKET_DATA 512 /* and where what is given begins */
 
-/* Says how a task has ended. Without a word, it has returned NULL. */
+/* Says how a task has ended. */
 static bool mtask__verdict_write(int ticket, const mtask_outcome *outcome, const mtask_buf *out,
                                  uint64_t out_at) {
     mtask__verdict verdict;
@@ -3543,8 +3663,7 @@ static __attribute__((noreturn)) void mtask__proc_run(int file, const mtask__tic
     mtask__proc_set_nice((int)ticket->nice, &outcome);
     if (outcome.status == MTASK_OK)
         (void)mtask__run(mtask__order_run, order, &outcome);
-    if ((outcome.status != MTASK_OK || outcome.value != NULL || order->call != NULL) &&
-        !mtask__verdict_write(file, &outcome, order->call != NULL ? &order->out : NULL,
+    if (!mtask__verdict_write(file, &outcome, order->call != NULL ? &order->out : NULL,
                               MTASK__TICKET_DATA + mtask__ticket_in(ticket) + ticket->in_size)) {
         mtask_outcome lost;
         memset(&lost, 0, sizeof lost);
@@ -3692,12 +3811,22 @@ static int mtask__ticket_open(void) {
     return file;
 }
 
+/* In a forked process: what a function is given, aligned to 16, copied if need be. */
+static const void *mtask__align_in(int file, const void *in, size_t size) {
+    void *copy;
+    if (size == 0 || (uintptr_t)in % 16 == 0)
+        return size == 0 ? NULL : in;
+    copy = MTASK_MALLOC(size);
+    if (copy == NULL)
+        mtask__proc_give_up(file, MTASK_NOMEM, "no memory for what it was given");
+    memcpy(copy, in, size);
+    return copy;
+}
+
 static mtask_status mtask__start_fork(const mtask__start *start, int file, mtask__child *child) {
     const mtask_proc_desc *desc = start->desc;
     mtask__work_order order;
     pid_t pid;
-    (void)fflush(stdout); /* or both processes would print what is in their buffers */
-    (void)fflush(stderr);
     pid = fork();
     if (pid < 0)
         return mtask__proc_refused();
@@ -3709,7 +3838,7 @@ static mtask_status mtask__start_fork(const mtask__start *start, int file, mtask
     order.fn = desc->fn;
     order.arg = desc->arg;
     order.call = desc->call;
-    order.in = desc->in;
+    order.in = mtask__align_in(file, desc->in, desc->in_size);
     order.in_size = desc->in_size;
     mtask__proc_run(file, &start->ticket, desc->cpus, &order);
 }
@@ -3753,6 +3882,8 @@ static mtask_status mtask__start_run(mtask__start *start, int *file, mtask__chil
     *file = mtask__ticket_open();
     if (*file < 0)
         return mtask__proc_refused();
+    (void)fflush(stdout); /* or both processes would print what is in their buffers */
+    (void)fflush(stderr);
     if (start->method == MTASK_PROC_FORK)
         status = mtask__start_fork(start, *file, child);
     else
@@ -4019,7 +4150,7 @@ static __attribute__((noreturn)) void mtask__forker_enter(const mtask__ticket *t
 }
 
 /* Spawns it. With the server's lock. */
-static mtask_status mtask__forker_spawn(mtask__proc_state *state, void (*preload)(void)) {
+static mtask_status mtask__forker_spawn(mtask__proc_state *state) {
     mtask_proc_desc desc;
     mtask__start start;
     uintptr_t address = 0;
@@ -4033,8 +4164,8 @@ static mtask_status mtask__forker_spawn(mtask__proc_state *state, void (*preload
     start.ticket.kind = MTASK__TICKET_SERVER;
     start.ticket.parent = getpid();
     start.ticket.life = mtask__proc_life(state);
-    memcpy(&address, &preload, sizeof address);
-    if (preload != NULL && !mtask__place_of(address, &start.ticket.place))
+    memcpy(&address, &state->preload, sizeof address);
+    if (address != 0 && !mtask__place_of(address, &start.ticket.place))
         return MTASK_NOT_FOUND;
     if (start.ticket.life < 0 || !mtask__os_proc_pair(ends, true))
         return MTASK_SYSTEM;
@@ -4070,19 +4201,20 @@ static void mtask__forker_drop(mtask__proc_state *state) {
 }
 
 /* Sees to it that there is one. */
-static mtask_status mtask__forker_ensure(mtask__proc_state *state, void (*preload)(void)) {
+static mtask_status mtask__forker_ensure(mtask__proc_state *state) {
     if (!state->spawnable)
         return MTASK_UNSUPPORTED;
     if (state->serving && mtask__child_ended(&state->server))
         mtask__forker_drop(state);
-    return state->serving ? MTASK_OK : mtask__forker_spawn(state, preload);
+    return state->serving ? MTASK_OK : mtask__forker_spawn(state);
 }
 
 MTASK_API mtask_status mtask_forkserver_start(void (*preload)(void)) {
     mtask__proc_state *state = mtask__proc_me();
     mtask_status status;
     mtask__lock(&state->server_lock);
-    status = mtask__forker_ensure(state, preload);
+    state->preload = preload;
+    status = mtask__forker_ensure(state);
     mtask__unlock(&state->server_lock);
     return status;
 }
@@ -4114,7 +4246,7 @@ static mtask_status mtask__forker_send(mtask__proc_state *state, const mtask__st
     for (size_t i = 0; i < start->fd_count; i++)
         ask.numbers[i] = start->fds[i];
     for (int i = 0; i < 2; i++) {
-        status = mtask__forker_ensure(state, NULL);
+        status = mtask__forker_ensure(state);
         if (status != MTASK_OK ||
             mtask__packet_send(state->server_socket, &ask, sizeof ask, fds, count))
             return status;
@@ -4311,30 +4443,35 @@ static void mtask__code_text(int code, char *text, size_t size) {
 
 /* What its code says, where it has not left a word. */
 static void mtask__proc_judge(const mtask_proc *proc, mtask_outcome *outcome) {
-    if (proc->child.code == 0 && !proc->child.lost)
+    if (proc->child.code == 0)
         return;
-    outcome->status = proc->child.code < 0 || proc->child.lost ? MTASK_CRASHED : MTASK_FAILED;
-    if (proc->child.lost)
+    outcome->status = proc->child.code < 0 || proc->child.unknown ? MTASK_CRASHED : MTASK_FAILED;
+    if (proc->child.unknown)
         (void)snprintf(outcome->text, sizeof outcome->text,
-                       "it ended, and nobody knows how: its fork server had ended before");
+                       "it ended without a result, and nobody knows with which code");
     else
         mtask__code_text(proc->child.code, outcome->text, sizeof outcome->text);
 }
 
-/* How one that has ended did. A task that had returned may still have been killed. */
-static void mtask__proc_outcome(const mtask_proc *proc, mtask_outcome *outcome) {
+/* How one that has ended did, and its code. A task that had returned may still have been killed, or
+   ended otherwise; but where nobody knows the code, its word counts. */
+static int mtask__proc_outcome(const mtask_proc *proc, mtask_outcome *outcome) {
     mtask__verdict verdict;
+    int code = proc->child.code;
     memset(outcome, 0, sizeof *outcome);
-    if (mtask__verdict_read(proc->ticket, &verdict) && proc->child.code >= 0) {
+    if (code >= 0 && mtask__verdict_read(proc->ticket, &verdict)) {
         outcome->status = (mtask_status)verdict.status;
-        outcome->value = (void *)(uintptr_t)verdict.value;
+        if (proc->child.unknown)
+            code = outcome->status == MTASK_OK ? 0 : 1;
         memcpy(outcome->text, verdict.text, sizeof outcome->text);
         outcome->text[sizeof outcome->text - 1] = 0;
-        if (outcome->status != MTASK_OK || proc->child.code == 0 || proc->child.lost)
-            return;
-        outcome->value = NULL;
+        if (outcome->status == MTASK_OK && code == 0)
+            outcome->value = (void *)(uintptr_t)verdict.value;
+        if (outcome->status != MTASK_OK || code == 0)
+            return code;
     }
     mtask__proc_judge(proc, outcome);
+    return code;
 }
 
 MTASK_API mtask_status mtask_proc_join(mtask_proc *proc, mtask_outcome *outcome, int64_t timeout) {
@@ -4347,7 +4484,7 @@ MTASK_API mtask_status mtask_proc_join(mtask_proc *proc, mtask_outcome *outcome,
     if (status != MTASK_OK)
         return status;
     outcome = outcome != NULL ? outcome : &own;
-    mtask__proc_outcome(proc, outcome);
+    (void)mtask__proc_outcome(proc, outcome);
     return outcome->status == MTASK_OK ? MTASK_OK : MTASK_FAILED;
 }
 
@@ -4359,7 +4496,7 @@ MTASK_API mtask_status mtask_proc_result(mtask_proc *proc, mtask_buf *result) {
         return MTASK_INVALID;
     if (!mtask__child_ended(&proc->child))
         return MTASK_TIMEOUT;
-    mtask__proc_outcome(proc, &outcome);
+    (void)mtask__proc_outcome(proc, &outcome);
     if (outcome.status != MTASK_OK || !mtask__verdict_read(proc->ticket, &verdict))
         return MTASK_FAILED;
     status = mtask_buf_reserve(result, (size_t)verdict.out_size);
@@ -4385,11 +4522,12 @@ MTASK_API const char *mtask_proc_name(const mtask_proc *proc) {
 }
 
 MTASK_API mtask_status mtask_proc_exitcode(mtask_proc *proc, int *code) {
+    mtask_outcome outcome;
     if (!mtask__proc_is_ours(proc) || code == NULL)
         return MTASK_INVALID;
     if (!mtask__child_ended(&proc->child))
         return MTASK_TIMEOUT;
-    *code = proc->child.code;
+    *code = mtask__proc_outcome(proc, &outcome);
     return MTASK_OK;
 }
 
@@ -5028,6 +5166,7 @@ struct mtask_procpool {
     bool closed;
     bool terminated;
     bool broken;
+    bool purge; /* there are EXPIRED slots whose processes are to be killed */
     mtask_outcome why;
     int64_t shortest; /* limit of all tasks so far */
     mtask_procpool_stats stats;
@@ -5960,6 +6099,15 @@ static void mtask__procpool_signal(mtask_procpool *pool, int number) {
             (void)mtask__child_signal(&pool->crew[i].child, number, false);
 }
 
+/* Kills the processes whose tasks nobody wants any more. */
+static void mtask__procpool_purge(mtask_procpool *pool) {
+    for (unsigned i = 0; i < MTASK__SLOTS; i++) {
+        mtask_word state = mtask_word_load(&mtask__procpool_slot(pool, i)->state);
+        if ((state & 0xff) == MTASK__SLOT_EXPIRED && pool->crew[state >> 8].lives)
+            (void)mtask__child_signal(&pool->crew[state >> 8].child, SIGKILL, false);
+    }
+}
+
 /* Has the processes end when nothing is left to do. */
 static void mtask__procpool_stop(mtask_procpool *pool) {
     if (pool->stopping)
@@ -5992,6 +6140,7 @@ static void mtask__procpool_abort(mtask_procpool *pool, const mtask_outcome *out
 static bool mtask__procpool_tend(mtask_procpool *pool) {
     mtask_outcome outcome;
     bool aborts;
+    bool purge;
     bool done;
     bool lives = false;
     mtask_word_store(&pool->attention, 0); /* before the look at what is wanted */
@@ -5999,10 +6148,14 @@ static bool mtask__procpool_tend(mtask_procpool *pool) {
     outcome.status = MTASK_CANCELED;
     mtask__lock(&pool->lock);
     aborts = pool->terminated || pool->broken;
+    purge = pool->purge;
+    pool->purge = false;
     done = pool->closed && pool->first == NULL && pool->used == 0;
     if (pool->broken)
         outcome = pool->why;
     mtask__unlock(&pool->lock);
+    if (purge)
+        mtask__procpool_purge(pool);
     if (aborts && pool->kill_at == 0)
         mtask__procpool_abort(pool, &outcome);
     if (pool->kill_at != 0 && mtask_now() >= pool->kill_at)
@@ -6621,7 +6774,21 @@ static bool mtask__procmap_is_fresh(mtask_procpool *pool, const mtask__procmap *
     return untouched == map->desc.count;
 }
 
-/* Has no more of it begin, and its results dropped. Whether nothing of it is left. */
+/* Has what processes have begun of it end with them. With the pool locked. */
+static void mtask__procmap_expire(mtask_procpool *pool, const mtask__procmap *map) {
+    for (unsigned i = 0; i < MTASK__SLOTS; i++) {
+        mtask_word *word = &mtask__procpool_slot(pool, i)->state;
+        mtask_word state = mtask_word_load(word);
+        if (pool->tenants[i].map != map || (state & 0xff) != MTASK__SLOT_TAKEN)
+            continue;
+        pool->tenants[i].verdict = MTASK_CANCELED; /* for whoever finds it EXPIRED */
+        if (mtask_word_cas(word, &state, (state & ~(mtask_word)0xff) | MTASK__SLOT_EXPIRED))
+            pool->purge = true;
+    }
+}
+
+/* Ends it: has no more of it begin, and unless `only_fresh`, which asks that nothing has begun, ends
+   what has. Whether nothing of it is left. */
 static bool mtask__procmap_abandon(mtask_procpool *pool, mtask__procmap *map, bool only_fresh) {
     bool over = false;
     unsigned put;
@@ -6631,18 +6798,29 @@ static bool mtask__procmap_abandon(mtask_procpool *pool, mtask__procmap *map, bo
         return false;
     }
     over = map->left > 0 && (map->left -= mtask__procmap_take_out(pool, map)) == 0;
+    mtask__procmap_expire(pool, map);
     mtask__procpool_count(pool, MTASK_CANCELED);
     put = mtask__procpool_refill(pool);
     mtask__unlock(&pool->lock);
     mtask__procpool_wake(pool, put);
     mtask__procpool_nudge(pool);
-    mtask__lock(&map->lock); /* nobody writes results, and nobody will */
+    mtask__lock(&map->lock);
     map->abandoned = true;
     map->failed_at = 0;
     memset(&map->failure, 0, sizeof map->failure);
     map->failure.status = MTASK_CANCELED;
     mtask__unlock(&map->lock);
     return over;
+}
+
+/* The caller of a map that it does not want any more waits until nobody uses its arrays. */
+static void mtask__procmap_wait_end(mtask_procpool *pool, mtask__procmap *map) {
+    if (mtask__procmap_abandon(pool, map, false))
+        mtask__procmap_finish(map);
+    mtask_shield_begin();
+    while (mtask_future_wait(&map->future, MTASK_FOREVER) != MTASK_OK)
+        mtask__yield();
+    mtask_shield_end();
 }
 
 static mtask_status mtask__procmap_cancel(mtask_future *future) {
@@ -6757,8 +6935,8 @@ MTASK_API mtask_status mtask_procpool_map(mtask_procpool *pool, const mtask_proc
     if (status != MTASK_OK)
         return status;
     status = mtask_future_get(&map->future, outcome, mtask_until(deadline));
-    if (!mtask_future_done(&map->future) && mtask__procmap_abandon(pool, map, false))
-        mtask__procmap_finish(map);
+    if (!mtask_future_done(&map->future))
+        mtask__procmap_wait_end(pool, map);
     mtask_future_release(&map->future);
     return status;
 }
@@ -7209,6 +7387,7 @@ static int mtask__os_proc_fd(pid_t pid) {
 static bool mtask__os_die_with(int lifeline) {
     char path[40];
     struct pollfd polled;
+    int ready;
     int fd;
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", lifeline);
     fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -7219,7 +7398,10 @@ static bool mtask__os_die_with(int lifeline) {
         return false;
     polled.fd = fd;
     polled.events = POLLIN;
-    if (poll(&polled, 1, 0) > 0) /* it had ended before that */
+    do
+        ready = poll(&polled, 1, 0);
+    while (ready < 0 && errno == EINTR);
+    if (ready > 0) /* it had ended before that */
         _exit(1);
     return true;
 }
@@ -7269,7 +7451,8 @@ static int mtask__shm_directory(bool make) {
     if (make && mkdir(path, 0700) != 0 && errno != EEXIST)
         return -1;
     fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd >= 0 && (fstat(fd, &info) != 0 || info.st_uid != geteuid())) {
+    if (fd >= 0 &&
+        (fstat(fd, &info) != 0 || info.st_uid != geteuid() || (info.st_mode & 077) != 0)) {
         close(fd);
         errno = EACCES;
         return -1;
@@ -7277,42 +7460,45 @@ static int mtask__shm_directory(bool make) {
     return fd;
 }
 
-/* What a name leads to, if it is a block of that name; -1: errno is ENOENT, or why not. */
+/* What a name leads to, if it is a block of that name; -1: errno is ENOENT, or why not. What it is is
+   looked at before it is opened: a terminal, say, had better not be. */
 static int mtask__shm_follow(int directory, const char *name) {
     char want[MTASK_SHM_NAME + 40];
     char path[40];
     char is[sizeof want + 2];
     ssize_t length;
-    int fd = openat(directory, name, O_RDWR | O_CLOEXEC);
+    int block = -1;
+    int fd = openat(directory, name, O_PATH | O_CLOEXEC);
     if (fd < 0) {
-        errno = errno == ENXIO || errno == ENOTDIR || errno == ESRCH ? ENOENT : errno;
+        errno = errno == EMFILE || errno == ENFILE || errno == ENOMEM ? errno : ENOENT;
         return -1;
     }
     (void)snprintf(want, sizeof want, "/memfd:" MTASK__SHM_PREFIX "%s (deleted)", name);
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     length = readlink(path, is, sizeof is - 1);
     is[length < 0 ? 0 : length] = 0;
-    if (strcmp(is, want) == 0)
-        return fd;
-    close(fd);
     errno = ENOENT;
-    return -1;
+    if (strcmp(is, want) == 0)
+        block = open(path, O_RDWR | O_CLOEXEC);
+    mtask__proc_shut(&fd);
+    return block;
 }
 
+/* No process can be forked meanwhile, which would hold the lock, too. */
 static bool mtask__shm_lock(int directory) {
     int result;
+    mtask__lock(&mtask__proc_me()->name_lock);
     do
         result = flock(directory, LOCK_EX);
     while (result != 0 && errno == EINTR);
+    if (result != 0)
+        mtask__unlock(&mtask__proc_process.name_lock);
     return result == 0;
 }
 
-/* A process forked meanwhile has a copy of the descriptor: closing alone would not unlock. */
 static void mtask__shm_unlock(int directory) {
-    int saved = errno;
-    (void)flock(directory, LOCK_UN);
-    close(directory);
-    errno = saved;
+    mtask__proc_shut(&directory);
+    mtask__unlock(&mtask__proc_process.name_lock);
 }
 
 static mtask_status mtask__os_shm_link(mtask_shm *shm) {
@@ -7488,33 +7674,70 @@ static void mtask__shm_path(const char *name, char *path, size_t size) {
                        (unsigned)mtask_word_add(&serial, 1));
 }
 
-/* Whether the creator of an open block has ended; one that is being made has no size yet. */
+/* Whether the creator of an open block has ended. */
 static bool mtask__shm_is_stale(int fd) {
-    struct stat info;
-    return fstat(fd, &info) == 0 && info.st_size > 0 && flock(fd, LOCK_SH | LOCK_NB) == 0;
+    return flock(fd, LOCK_SH | LOCK_NB) == 0;
+}
+
+/* While names change, a lock is held: on an empty block of the user's; -1: errno. No process can be
+   forked meanwhile, which would hold it, too. */
+static int mtask__shm_lock(void) {
+    char path[40];
+    int result = 0;
+    int lock;
+    (void)snprintf(path, sizeof path, "/mtask-%u.lock", (unsigned)geteuid());
+    mtask__lock(&mtask__proc_me()->name_lock);
+    lock = shm_open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (lock >= 0)
+        do
+            result = flock(lock, LOCK_EX);
+        while (result != 0 && errno == EINTR);
+    if (result != 0)
+        mtask__proc_shut(&lock);
+    if (lock < 0)
+        mtask__unlock(&mtask__proc_process.name_lock);
+    return lock;
+}
+
+static void mtask__shm_unlock(int lock) {
+    mtask__proc_shut(&lock);
+    mtask__unlock(&mtask__proc_process.name_lock);
+}
+
+/* Makes a block of that path. Under the lock. */
+static int mtask__shm_make_at(const char *path) {
+    int fd = shm_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0 && errno == EEXIST) {
+        int other = shm_open(path, O_RDWR | O_CLOEXEC, 0600);
+        bool stale = other >= 0 && mtask__shm_is_stale(other);
+        mtask__proc_shut(&other);
+        errno = EEXIST;
+        if (stale && shm_unlink(path) == 0)
+            fd = shm_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    }
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        (void)shm_unlink(path);
+        mtask__proc_shut(&fd);
+    }
+    return fd;
 }
 
 static int mtask__os_shm_open(const char *name) {
     char path[MTASK_SHM_NAME + 40];
-    int fd = -1;
+    int lock;
+    int fd;
     mtask__shm_path(name, path, sizeof path);
-    for (int i = 0; i < 2 && fd < 0; i++) {
-        fd = shm_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-        if (fd < 0 && errno == EEXIST) {
-            int other = shm_open(path, O_RDWR | O_CLOEXEC, 0600);
-            if (other >= 0 && mtask__shm_is_stale(other))
-                (void)shm_unlink(path);
-            mtask__proc_shut(&other);
-            errno = EEXIST;
-        }
+    if (name[0] != 0) {
+        lock = mtask__shm_lock();
+        if (lock < 0)
+            return -1;
+        fd = mtask__shm_make_at(path);
+        mtask__shm_unlock(lock);
+        return fd;
     }
-    if (fd >= 0 && name[0] == 0)
+    fd = shm_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd >= 0)
         (void)shm_unlink(path);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        if (name[0] != 0)
-            (void)shm_unlink(path);
-        mtask__proc_shut(&fd);
-    }
     return fd;
 }
 
@@ -7533,15 +7756,21 @@ static mtask_status mtask__os_shm_unlink(const mtask_shm *shm) {
 
 static mtask_status mtask__os_shm_find(const char *name, int *fd) {
     char path[MTASK_SHM_NAME + 40];
+    int lock = mtask__shm_lock();
+    mtask_status status = MTASK_OK;
+    if (lock < 0)
+        return MTASK_SYSTEM;
     mtask__shm_path(name, path, sizeof path);
     *fd = shm_open(path, O_RDWR | O_CLOEXEC, 0600);
-    if (*fd < 0)
-        return errno == ENOENT ? MTASK_NOT_FOUND : MTASK_SYSTEM;
-    if (!mtask__shm_is_stale(*fd))
-        return MTASK_OK;
-    (void)shm_unlink(path);
-    mtask__proc_shut(fd);
-    return MTASK_NOT_FOUND;
+    if (*fd < 0) {
+        status = errno == ENOENT ? MTASK_NOT_FOUND : MTASK_SYSTEM;
+    } else if (mtask__shm_is_stale(*fd)) {
+        (void)shm_unlink(path);
+        mtask__proc_shut(fd);
+        status = MTASK_NOT_FOUND;
+    }
+    mtask__shm_unlock(lock);
+    return status;
 }
 
 static bool mtask__os_bell_open(int bell[2]) {

@@ -526,7 +526,7 @@ EACH_KIND(a_small_message_is_sent_at_once_or_not_at_all) {
 /* A stream may take a part of any message; then it is of no use for sending, but what was sent is
    received. */
 EACH_KIND(a_message_cut_short_tears_no_other_one) {
-    static const size_t some[] = {0, 1, 1000, SMALL, MIDDLE};
+    static const size_t some[] = {1000, SMALL, MIDDLE};
     for (size_t i = 0; i < COUNT_OF(some); i++) {
         ends two = of->open();
         size_t sent = fill_up(two.b, some[i]);
@@ -1143,6 +1143,47 @@ START_TEST(descriptors_go_along_with_a_big_message) {
 }
 END_TEST
 
+/* Sends a big message with descriptors, and a small one with none. */
+static void *send_big_then_small(void *arg) {
+    parcel *self = (parcel *)arg;
+    send_files(self->conn, &self->all, BIG, 9);
+    send_bytes(self->conn, pattern, 10);
+    return arg;
+}
+
+/* Begins to receive the big one with its descriptors, and goes on without. */
+static void *recv_without_files(void *arg) {
+    parcel *self = (parcel *)arg;
+    mtask_status status = MTASK_TIMEOUT;
+    for (int tries = 0; tries < 4 && status == MTASK_TIMEOUT; tries++) {
+        status = try_recv_fds(self->conn, MTASK_NOWAIT);
+        linger();
+    }
+    if (status == MTASK_TIMEOUT)
+        check_recv(self->conn, pattern, BIG);
+    check_files(self->conn, &self->all, 10, MOST_FDS, 0);
+    return arg;
+}
+
+static void play_big_then_small(const kind *of, place where) {
+    parcel out, in;
+    ends two;
+    if (!of->local)
+        return;
+    two = of->open();
+    out.all = in.all = open_files();
+    out.conn = two.b;
+    in.conn = two.a;
+    run_both(recv_without_files, &in, send_big_then_small, &out, where);
+    end_both(&two);
+    end_files(&out.all);
+}
+
+START_TEST(descriptors_stay_with_their_message) {
+    each_kind_and_place(play_big_then_small);
+}
+END_TEST
+
 /* Sends `count` descriptors with some bytes, past mtask. */
 static void send_raw_fds(int fd, const void *data, size_t size, int what, size_t count) {
     union {
@@ -1632,7 +1673,6 @@ static void *wait_beside_descriptors(void *arg) {
     testing_check(cases[0].ready && cases[1].ready && cases[2].ready && !cases[3].ready);
     ck_assert_status(mtask_conn_wait(cases, 4, -1), MTASK_INVALID);
     ck_assert_status(mtask_conn_wait(cases + 3, 1, SHORT), MTASK_TIMEOUT);
-    ck_assert_status(mtask_conn_wait(NULL, 0, SHORT), MTASK_TIMEOUT);
     end_both(&two);
     end_fds(own);
     end_plain(plain);
@@ -1893,7 +1933,7 @@ static mtask_status try_mix(mix *self, uint64_t way, mtask_buf *message, int *fd
     status =
         mtask_conn_recv_into(self->conn, room, (size_t)(way / 24 % sizeof room), &size, timeout);
     if (status == MTASK_OK) {
-        message->size = 0;
+        mtask_buf_free(message);
         ck_assert_status(mtask_buf_append(message, room, size), MTASK_OK);
     }
     return status;
@@ -1989,7 +2029,7 @@ typedef struct meeting {
 /* The folder must be open. */
 static void open_meeting(meeting *self, int site, const mtask_conn_desc *desc) {
     mtask_address address;
-    char text[200];
+    char text[340];
     memset(self, 0, sizeof *self);
     self->accept_for = self->connect_for = LONG;
     snprintf(text, sizeof text, "unix:%s", path_of("socket"));
@@ -2247,7 +2287,7 @@ static void *accept_nobody(void *arg) {
     int64_t before;
     meeting self;
     int fd;
-    desc.patience = LONG;
+    desc.patience = SHORT;
     open_meeting(&self, site, &desc);
     self.accept_for = MTASK_NOWAIT;
     (void)accept_one(&self);
@@ -2260,8 +2300,8 @@ static void *accept_nobody(void *arg) {
     fd = raw_connect(self.address);
     ck_assert_status(mtask_io_wait(mtask_conn_listener_fd(self.listener), MTASK_IO_READ, LONG),
                      MTASK_OK);
-    (void)accept_one(&self); /* its own time ends before its patience does */
-    testing_check(self.accepted == MTASK_TIMEOUT || self.accepted == MTASK_AUTH);
+    (void)accept_one(&self); /* somebody came in time, and proves nothing */
+    ck_assert_status(self.accepted, MTASK_AUTH);
     ck_assert_int_ge(mtask_now() - before, 2 * SHORT);
     ck_assert_status(mtask_conn_listener_accept(self.listener, &self.here, -1), MTASK_INVALID);
     end_fd(fd);
@@ -3006,7 +3046,7 @@ static void connect_to_python(const char *address) {
     mtask_conn_desc desc = with_key("key"), strict = desc, wrong = with_key("wrong");
     meeting self;
     memset(&self, 0, sizeof self);
-    snprintf(self.address, sizeof self.address, "%s", address);
+    snprintf(self.address, sizeof self.address, "%.*s", (int)sizeof self.address - 1, address);
     self.connect_for = LONG;
     desc.md5 = wrong.md5 = true;
     self.client = &desc;
@@ -3080,6 +3120,7 @@ int main(int argc, char **argv) {
         descriptors_wait_with_a_message_that_did_not_fit,
         too_many_descriptors_or_wrong_ones_are_not_sent,
         descriptors_go_along_with_a_big_message,
+        descriptors_stay_with_their_message,
         a_flood_of_descriptors_stays_outside,
         a_message_waits_until_there_is_memory,
         without_memory_there_is_no_connection,

@@ -834,7 +834,7 @@ START_TEST(the_input_may_fail_without_a_text) {
     mtask_procimap *imap;
     mtask_procitem item;
     self->end = MTASK_NOMEM;
-    (void)mtask_fail(MTASK_FULL, "of something else");
+    (void)mtask_fail(MTASK_NOMEM, "of something else");
     imap = source_open(self);
     ck_assert_status(mtask_procimap_next(imap, &item, MTASK_FOREVER), MTASK_FAILED);
     ck_assert_ptr_null(item.data);

@@ -513,9 +513,10 @@ START_TEST(cancel_wakes_those_who_wait_for_the_task) {
     testing_crowd crowd;
     testing_crowd_start(&crowd, 4, get_result, future);
     testing_crowd_await_asleep(&crowd, 4);
-    cancel(future);
+    cancel(mtask_future_retain(future));
     testing_crowd_join(&crowd);
     ck_assert_int_eq(testing_crowd_count(&crowd, MTASK_CANCELED), 4);
+    mtask_future_release(future);
     open_and_end(pool);
 }
 END_TEST
