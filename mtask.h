@@ -1497,8 +1497,15 @@ typedef struct mtask__listener {
 /* 24 bits that no other living process has: a forked child has others than its parent. */
 MTASK_API mtask_word mtask__nonce(void);
 
-/* Calls these around every fork from now on. */
-MTASK_API void mtask__at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+/* Calls these around every fork from now on; once, *watched tells. Before anything that they look
+   after is used. */
+MTASK_API void mtask__at_fork(mtask_word *watched, void (*prepare)(void), void (*parent)(void),
+                              void (*child)(void));
+
+/* Around a fork of mtask's own: nobody begins meanwhile to watch forks, whose handlers would miss
+   this one. In both processes. */
+MTASK_API void mtask__fork_begin(void);
+MTASK_API void mtask__fork_end(void);
 
 /* Adds a listener to the front of a list, or takes it out if it is linked. */
 MTASK_API void mtask__listener_link(mtask__listener **list, mtask__listener *listener);
@@ -1774,17 +1781,18 @@ typedef struct mtask__bucket {
 
 typedef struct mtask__process {
     mtask__os_once once;
-    mtask_word ready;    /* 1: everything below has been initialised */
-    mtask_word parked;   /* 1: the buckets have been used */
-    mtask_word known;    /* 1: no thread sleeps without being counted in a bucket */
-    mtask_word spin;     /* most turns to spin: MTASK_SPIN, or 0 on one CPU */
-    mtask_word nonce;    /* 24 bits: the upper part of task numbers */
-    mtask_word chunks;   /* of 256 task numbers, handed out so far */
-    mtask_word names;    /* threads named so far */
-    mtask_word exit_key; /* per-thread key whose destructor tells the end of a thread; 0: none */
-    mtask_word alive;    /* threads that are no daemons, and timers: what join_all waits for */
-    mtask_word joiners;  /* how many wait for that */
-    mtask_mutex lock;    /* guards the ring of threads */
+    mtask_word ready;      /* 1: everything below has been initialised */
+    mtask_word parked;     /* 1: the buckets have been used */
+    mtask_word known;      /* 1: no thread sleeps without being counted in a bucket */
+    mtask_word spin;       /* most turns to spin: MTASK_SPIN, or 0 on one CPU */
+    mtask_word nonce;      /* 24 bits: the upper part of task numbers */
+    mtask_word chunks;     /* of 256 task numbers, handed out so far */
+    mtask_word names;      /* threads named so far */
+    mtask_word exit_key;   /* per-thread key whose destructor tells the end of a thread; 0: none */
+    mtask_word alive;      /* threads that are no daemons, and timers: what join_all waits for */
+    mtask_word joiners;    /* how many wait for that */
+    mtask_mutex lock;      /* guards the ring of threads */
+    mtask_mutex fork_lock; /* held while handlers of forks are registered */
     mtask__thread *threads;
     mtask__thread *main;
     mtask__thread main_block;
@@ -2561,6 +2569,9 @@ static mtask_status mtask__robust_poll(mtask_shared_mutex *mutex, int64_t deadli
 /* A thread sleeps in slices, as for all that processes share: a process that was woken, and killed
    while another had taken the lock in passing, leaves the next sleeper without a wake. */
 static mtask_status mtask__robust_sleep(mtask_shared_mutex *mutex, int64_t deadline) {
+    mtask_status first = mtask__os_robust_lock(mutex, 0); /* without a look at the clock */
+    if (first != MTASK_TIMEOUT || deadline == 0)
+        return first;
     for (;;) {
         int64_t recheck = mtask_now() + MTASK__RECHECK;
         int64_t end = deadline < recheck ? deadline : recheck;
@@ -4583,9 +4594,25 @@ MTASK_API mtask_word mtask__nonce(void) {
     return mtask__state.nonce;
 }
 
-MTASK_API void mtask__at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
+MTASK_API void mtask__at_fork(mtask_word *watched, void (*prepare)(void), void (*parent)(void),
+                              void (*child)(void)) {
+    if (mtask__load(watched, ACQUIRE) != 0) /* pairs with the store below */
+        return;
     (void)mtask__me(); /* whose own handlers are to be the first registered */
-    mtask__os_at_fork(prepare, parent, child);
+    mtask__lock(&mtask__state.fork_lock);
+    if (mtask__load(watched, RELAXED) == 0)
+        mtask__os_at_fork(prepare, parent, child);
+    mtask__store(watched, 1, RELEASE);
+    mtask__unlock(&mtask__state.fork_lock);
+}
+
+MTASK_API void mtask__fork_begin(void) {
+    (void)mtask__me();
+    mtask__lock(&mtask__state.fork_lock);
+}
+
+MTASK_API void mtask__fork_end(void) {
+    mtask__unlock(&mtask__state.fork_lock);
 }
 
 /* Around a fork the locks that mtask holds only briefly are taken, so that the child finds its

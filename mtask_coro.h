@@ -859,6 +859,7 @@ typedef struct mtask__coro_thread {
 /* What the process has of coroutines. */
 typedef struct mtask__coros_state {
     mtask_mutex lock;                                /* guards what follows */
+    mtask_word watched;                              /* 1: forks have been seen to */
     bool ready;                                      /* forks have been seen to, and `threads` */
     mtask_word nonce;                                /* of this process */
     mtask_local threads;                             /* has a thread's cache flushed at its end */
@@ -921,18 +922,15 @@ static void mtask__coros_fork_child(void) {
 /* Before the first use: sees to forks, and to the ends of threads. If it cannot see to these,
    stacks are not kept by threads. */
 static void mtask__coros_init(void) {
-    bool first;
+    mtask__at_fork(&mtask__coros.watched, mtask__coros_fork_prepare, mtask__coros_fork_parent,
+                   mtask__coros_fork_child);
     mtask__lock(&mtask__coros.lock);
-    first = !mtask__coros.ready;
-    if (first) {
+    if (!mtask__coros.ready) {
         mtask__coros.ready = true;
         mtask__coros.nonce = mtask__nonce();
         (void)mtask_local_init(&mtask__coros.threads, mtask__stacks_flush);
     }
     mtask__unlock(&mtask__coros.lock);
-    if (first)
-        mtask__at_fork(mtask__coros_fork_prepare, mtask__coros_fork_parent,
-                       mtask__coros_fork_child);
 }
 
 /* ---- >>stack-pool: stacks in slabs, and some kept by each thread ---- */

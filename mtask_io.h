@@ -693,8 +693,8 @@ typedef struct mtask__sleeper {
 
 /* What the process keeps. */
 typedef struct mtask__io_state {
-    mtask_mutex lock; /* guards what follows, but for words and catches */
-    bool ready;       /* forks have been seen to */
+    mtask_mutex lock;   /* guards what follows, but for words and catches */
+    mtask_word watched; /* 1: forks have been seen to */
     mtask__io *loops;
     mtask__sleeper *sleepers;
     int bells[MTASK__BELLS][2];
@@ -742,13 +742,8 @@ static void mtask__io_fork_child(void) {
 
 /* Before the first use. */
 static void mtask__io_init(void) {
-    bool first;
-    mtask__lock(&mtask__io_process.lock);
-    first = !mtask__io_process.ready;
-    mtask__io_process.ready = true;
-    mtask__unlock(&mtask__io_process.lock);
-    if (first)
-        mtask__at_fork(mtask__io_fork_prepare, mtask__io_fork_parent, mtask__io_fork_child);
+    mtask__at_fork(&mtask__io_process.watched, mtask__io_fork_prepare, mtask__io_fork_parent,
+                   mtask__io_fork_child);
 }
 
 /* The word of a descriptor. NULL: it has none, or (`make`) there is no memory; errno says which. */

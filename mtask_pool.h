@@ -687,9 +687,10 @@ struct mtask_pool {
 
 /* What all pools have in common. */
 typedef struct mtask__pools_state {
-    mtask_mutex lock; /* guards the rest, and who waits for what; taken before that of a pool */
-    mtask_word ready; /* 1: forks and barriers have been seen to */
-    uint64_t walks;   /* searches for circles */
+    mtask_mutex lock;   /* guards the rest, and who waits for what; taken before that of a pool */
+    mtask_word watched; /* 1: forks have been seen to */
+    mtask_word ready;   /* 1: barriers have been seen to */
+    uint64_t walks;     /* searches for circles */
     mtask_word names;
     bool symmetric;     /* there is no barrier */
     mtask_mutex making; /* held while the default pool is made */
@@ -714,17 +715,14 @@ static void mtask__pools_fork_child(void) {
 }
 
 static void mtask__pools_init(void) {
-    bool first;
+    mtask__at_fork(&mtask__pools.watched, mtask__pools_fork_prepare, mtask__pools_fork_parent,
+                   mtask__pools_fork_child);
     mtask__lock(&mtask__pools.lock);
-    first = mtask__pools.ready == 0;
-    if (first) {
+    if (mtask__pools.ready == 0) {
         mtask__pools.ready = 1;
         mtask__pools.symmetric = !mtask__os_barrier_init();
     }
     mtask__unlock(&mtask__pools.lock);
-    if (first)
-        mtask__at_fork(mtask__pools_fork_prepare, mtask__pools_fork_parent,
-                       mtask__pools_fork_child);
 }
 
 /* The fence of the side that looks for jobs: see mtask__deque. */

@@ -158,7 +158,8 @@ typedef struct mtask_proc_desc {
     const char *name;         /* copied (default: "Process-N") */
     bool daemon; /* it is killed when this process ends, however that happens; mtask_proc_join_all
                     ends it (default: false) */
-    const unsigned *cpus; /* numbers of the CPUs that it may use (default: the caller's) */
+    const unsigned *cpus; /* numbers of the CPUs that it may use (default: the caller's, or the fork
+                             server's) */
     size_t cpu_count;     /* how many of them */
     int nice;             /* is added to its priority number, as by nice (default: 0) */
     const int *fds; /* descriptors that it has under the same numbers, beside 0, 1 and 2; at most
@@ -423,8 +424,9 @@ MTASK_API mtask_status mtask_conn_recv_into(mtask_conn *conn, void *buffer, size
 MTASK_API mtask_status mtask_conn_send_fds(mtask_conn *conn, const void *data, size_t size,
                                            const int *fds, size_t count, int64_t timeout);
 
-/* The same; fds receives the descriptors, close-on-exec, *count how many. Those beyond `capacity` are closed, as are those that come with a message that another function
-   has received, or begun to. */
+/* The same; fds receives the descriptors, close-on-exec, *count how many. Those beyond `capacity` are closed, as are those of a message that another function receives. Also
+   MTASK_SYSTEM, errno EMFILE: they could not be had and are lost; the message can still be
+   received. */
 MTASK_API mtask_status mtask_conn_recv_fds(mtask_conn *conn, mtask_buf *message, int *fds,
                                            size_t capacity, size_t *count, int64_t timeout);
 
@@ -448,7 +450,8 @@ typedef struct mtask_conn_case {
 } mtask_conn_case;
 
 /* Waits until at least one of `count`, at most 1024, is ready, as mtask_conn_poll; then `ready`
-   says which. MTASK_OK, MTASK_TIMEOUT, MTASK_CANCELED, MTASK_INVALID, MTASK_NOMEM, MTASK_SYSTEM. */
+   says which. MTASK_OK, MTASK_TIMEOUT, MTASK_CANCELED, MTASK_INVALID (none, or too many; negative),
+   MTASK_NOMEM, MTASK_DEADLOCK, MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_conn_wait(mtask_conn_case *cases, size_t count, int64_t timeout);
 
 /* ---- >>conn-listener: multiprocessing.connection.Listener and Client ---- */
@@ -482,7 +485,8 @@ typedef struct mtask_conn_listener mtask_conn_listener;
 MTASK_API mtask_status mtask_conn_listener_open(mtask_conn_listener **listener, const char *address,
                                                 const mtask_conn_desc *desc);
 
-/* Accepts a connection and has it prove that it knows the key. MTASK_OK. MTASK_AUTH: it gave a
+/* Accepts a connection, for which it waits at most `timeout` nanoseconds, and has it prove that it
+   knows the key, which takes at most `patience`. In a forked child, too. MTASK_OK. MTASK_AUTH: it gave a
    wrong one, or none in time, or what is not this protocol; it is closed; accept goes on to work.
    Those of mtask_tcp_accept. After an error *conn is NULL. */
 MTASK_API mtask_status mtask_conn_listener_accept(mtask_conn_listener *listener, mtask_conn **conn,
@@ -870,6 +874,8 @@ static bool mtask__os_proc_pipe(int ends[2]);
 static bool mtask__os_proc_pair(int ends[2], bool packets);
 /* A descriptor that becomes readable when the child ends; -1: there is none. */
 static int mtask__os_proc_fd(pid_t pid);
+/* Sends a signal through such a descriptor: 0, or -1: errno. */
+static int mtask__os_proc_signal(int fd, int number);
 /* Has this process killed when the last writing end of that pipe is closed: false: errno. */
 static bool mtask__os_die_with(int lifeline);
 /* Limits this process to these CPUs. MTASK_OK, MTASK_SYSTEM, MTASK_UNSUPPORTED, MTASK_INVALID. */
@@ -1073,10 +1079,10 @@ static mtask_status mtask__shm_give_up(mtask_shm *shm, mtask_status status) {
     return status;
 }
 
-static mtask_status mtask__shm_resize(const mtask_shm *shm, size_t size) {
+static mtask_status mtask__shm_resize(int fd, size_t size) {
     int result;
     do
-        result = ftruncate(shm->fd, (off_t)size);
+        result = ftruncate(fd, (off_t)size);
     while (result != 0 && errno == EINTR);
     return result == 0 ? MTASK_OK : mtask__proc_refused();
 }
@@ -1095,7 +1101,7 @@ static mtask_status mtask__shm_make(mtask_shm *shm, const char *name, size_t siz
     if (shm->fd < 0)
         return mtask__proc_refused();
     shm->creator = getpid();
-    status = mtask__shm_resize(shm, size);
+    status = mtask__shm_resize(shm->fd, size);
     if (status == MTASK_OK)
         status = mtask__shm_map(shm, size);
     return status == MTASK_OK ? MTASK_OK : mtask__shm_give_up(shm, status);
@@ -1684,10 +1690,17 @@ static bool mtask__child_is_gone(const mtask__child *child) {
     return poll(&polled, 1, 0) > 0;
 }
 
+# define MTASK__NEWS_WAIT 100 /* milliseconds */
+
 /* Takes note of a fork server's child. Under the lock. */
 static void mtask__child_notice_remote(mtask__child *child) {
     mtask__remote_news news;
+    struct pollfd polled;
     ssize_t got;
+    polled.fd = child->fd;
+    polled.events = POLLIN;
+    if (!child->lost && child->process >= 0 && mtask__child_is_gone(child))
+        (void)poll(&polled, 1, MTASK__NEWS_WAIT); /* its server is about to tell */
     if (!child->lost) {
         do
             got = recv(child->fd, &news, sizeof news, MSG_DONTWAIT);
@@ -1739,7 +1752,7 @@ static int mtask__child_fd(mtask__child *child) {
         close(ends[1]);
         child->fd = ends[0];
     }
-    fd = child->lost ? child->process : child->fd;
+    fd = child->remote && child->process >= 0 ? child->process : child->fd;
     mtask__unlock(&child->lock);
     return fd;
 }
@@ -1805,14 +1818,17 @@ static void mtask__child_await_end(mtask__child *child) {
     mtask_shield_end();
 }
 
-/* Sends it a signal; to its whole group. */
+/* Sends it a signal; to its whole group. A fork server's child, of which the server takes note, is
+   reached by its pidfd, if there are such. */
 static mtask_status mtask__child_signal(mtask__child *child, int number, bool group) {
     int result = 0;
     if (number < 0 || number >= NSIG)
         return MTASK_INVALID;
     mtask__lock(&child->lock);
-    if (!mtask__child_has_ended(child) && !child->lost)
-        result = kill(group ? -child->pid : child->pid, number);
+    if (!mtask__child_has_ended(child))
+        result = child->remote && child->process >= 0
+                     ? mtask__os_proc_signal(child->process, number)
+                     : kill(group ? -child->pid : child->pid, number);
     mtask__unlock(&child->lock);
     return result == 0 || errno == ESRCH ? MTASK_OK : MTASK_SYSTEM;
 }
@@ -2402,6 +2418,7 @@ MTASK_API void mtask_cmd_result_free(mtask_cmd_result *result) {
 struct mtask_conn {
     int fd;
     bool packets;
+    bool local;   /* descriptors can go along */
     bool deaf;    /* it only sends */
     bool mute;    /* it only receives */
     bool cut;     /* a message was sent in part: no more can be */
@@ -2414,13 +2431,15 @@ struct mtask_conn {
     size_t short_size;        /* of the message that lies in `packet` */
     mtask_buf partial;        /* what has come of a long one */
     char *packet;             /* 8 + MTASK__CONN_SMALL bytes; NULL: not needed yet */
-    int fds[MTASK__CONN_FDS]; /* that came with it, if they were asked for */
+    int fds[MTASK__CONN_FDS]; /* that came with it */
     size_t fd_count;
+    bool fds_lost; /* there were more, but no numbers for them */
 };
 
 static mtask_status mtask__conn_make(mtask_conn **made, int fd) {
     int type = 0;
     socklen_t size = sizeof type;
+    mtask_address address;
     mtask_conn *conn;
     mtask_status status;
     *made = NULL;
@@ -2434,7 +2453,8 @@ static mtask_status mtask__conn_make(mtask_conn **made, int fd) {
     memset(conn, 0, sizeof *conn);
     conn->fd = fd;
     conn->packets = type == SOCK_SEQPACKET;
-    status = mtask_io_adopt(fd);
+    conn->local = mtask_io_local(fd, &address) == MTASK_OK && address.as.any.sa_family == AF_UNIX;
+    status = fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 ? mtask_io_adopt(fd) : MTASK_SYSTEM;
     if (status != MTASK_OK) {
         MTASK_FREE(conn);
         return status;
@@ -2483,13 +2503,20 @@ MTASK_API void mtask_conn_set_limit(mtask_conn *conn, size_t limit) {
     conn->limit = limit;
 }
 
+/* Closes what came with a message and nobody has taken. */
+static void mtask__conn_drop_fds(mtask_conn *conn) {
+    for (size_t i = 0; i < conn->fd_count; i++)
+        mtask__proc_shut(&conn->fds[i]);
+    conn->fd_count = 0;
+    conn->fds_lost = false;
+}
+
 MTASK_API mtask_status mtask_conn_close(mtask_conn *conn) {
     mtask_status status;
     if (conn == NULL)
         return MTASK_OK;
     status = mtask_io_close(conn->fd);
-    for (size_t i = 0; i < conn->fd_count; i++)
-        mtask__proc_shut(&conn->fds[i]);
+    mtask__conn_drop_fds(conn);
     mtask_buf_free(&conn->partial);
     MTASK_FREE(conn->packet);
     MTASK_FREE(conn);
@@ -2616,10 +2643,10 @@ MTASK_API mtask_status mtask_conn_send_fds(mtask_conn *conn, const void *data, s
         return status;
     if (conn->cut)
         return MTASK_BROKEN;
+    if (count > 0 && !conn->local)
+        return MTASK_UNSUPPORTED;
     status = mtask__conn_put(conn, data, size, fds, count, &began, deadline);
     conn->cut = status != MTASK_OK && began;
-    if (status == MTASK_SYSTEM && count > 0 && !began && errno == EINVAL)
-        return MTASK_UNSUPPORTED;
     return status;
 }
 
@@ -2647,6 +2674,7 @@ static void mtask__conn_take_fds(mtask_conn *conn, struct msghdr *message) {
                 mtask__proc_shut(&fd);
         }
     }
+    conn->fds_lost = (message->msg_flags & MSG_CTRUNC) != 0 && conn->fd_count < MTASK__CONN_FDS;
 }
 
 /* Receives once, waiting for it, descriptors too. MTASK_CLOSED: the end. */
@@ -2714,7 +2742,7 @@ static mtask_status mtask__conn_admit(mtask_conn *conn, uint64_t length) {
 }
 
 /* Receives the packet with which a message begins, all of it if it is short. */
-static mtask_status mtask__conn_begin_packet(mtask_conn *conn, bool with_fds, int64_t deadline) {
+static mtask_status mtask__conn_begin_packet(mtask_conn *conn, int64_t deadline) {
     uint64_t length;
     size_t got;
     mtask_status status;
@@ -2722,8 +2750,8 @@ static mtask_status mtask__conn_begin_packet(mtask_conn *conn, bool with_fds, in
         conn->packet = (char *)MTASK_MALLOC(sizeof length + MTASK__CONN_SMALL);
     if (conn->packet == NULL)
         return MTASK_NOMEM;
-    status = mtask__conn_read(conn, conn->packet, sizeof length + MTASK__CONN_SMALL, &got, with_fds,
-                              deadline);
+    status = mtask__conn_read(conn, conn->packet, sizeof length + MTASK__CONN_SMALL, &got,
+                              conn->local, deadline);
     if (status != MTASK_OK)
         return status;
     if (got < sizeof length)
@@ -2750,13 +2778,13 @@ static size_t mtask__conn_parse_head(const mtask_conn *conn, uint64_t *length) {
 }
 
 /* Receives the head of a message on a stream. */
-static mtask_status mtask__conn_begin_stream(mtask_conn *conn, bool with_fds, int64_t deadline) {
+static mtask_status mtask__conn_begin_stream(mtask_conn *conn, int64_t deadline) {
     uint64_t length;
     size_t need;
     while ((need = mtask__conn_parse_head(conn, &length)) > conn->head_got) {
         size_t got;
         mtask_status status = mtask__conn_read(conn, conn->head + conn->head_got,
-                                               need - conn->head_got, &got, with_fds, deadline);
+                                               need - conn->head_got, &got, conn->local, deadline);
         if (status != MTASK_OK)
             return status;
         conn->head_got += got;
@@ -2766,13 +2794,13 @@ static mtask_status mtask__conn_begin_stream(mtask_conn *conn, bool with_fds, in
     return mtask__conn_admit(conn, length);
 }
 
-static mtask_status mtask__conn_begin(mtask_conn *conn, bool with_fds, int64_t deadline) {
+static mtask_status mtask__conn_begin(mtask_conn *conn, int64_t deadline) {
     if (conn->begun)
         return MTASK_OK;
     if (conn->spoiled)
         return MTASK_BROKEN;
-    return conn->packets ? mtask__conn_begin_packet(conn, with_fds, deadline)
-                         : mtask__conn_begin_stream(conn, with_fds, deadline);
+    return conn->packets ? mtask__conn_begin_packet(conn, deadline)
+                         : mtask__conn_begin_stream(conn, deadline);
 }
 
 /* The message has been handed out. */
@@ -2798,8 +2826,6 @@ static mtask_status mtask__conn_more(mtask_conn *conn, char *to, size_t room, si
         left = MTASK__CONN_PIECE;
     status = mtask__conn_read(conn, to + *have, left < room ? left : room, &got, false, deadline);
     *have += got;
-    if (status == MTASK_CLOSED) /* in the midst of it: what came is of no use */
-        conn->spoiled = true;
     return status;
 }
 
@@ -2823,17 +2849,15 @@ static mtask_status mtask__conn_fill(mtask_conn *conn, int64_t deadline) {
 }
 
 /* What every receiving begins with. */
-static mtask_status mtask__conn_enter(mtask_conn *conn, bool with_fds, int64_t timeout,
-                                      int64_t *deadline) {
+static mtask_status mtask__conn_enter(mtask_conn *conn, int64_t timeout, int64_t *deadline) {
     mtask_status status = conn->deaf ? MTASK_INVALID : mtask__deadline(timeout, deadline);
-    return status == MTASK_OK ? mtask__conn_begin(conn, with_fds, *deadline) : status;
+    return status == MTASK_OK ? mtask__conn_begin(conn, *deadline) : status;
 }
 
-static mtask_status mtask__conn_get(mtask_conn *conn, mtask_buf *message, bool with_fds,
-                                    int64_t timeout) {
+static mtask_status mtask__conn_get(mtask_conn *conn, mtask_buf *message, int64_t timeout) {
     int64_t deadline;
     mtask_buf whole;
-    mtask_status status = mtask__conn_enter(conn, with_fds, timeout, &deadline);
+    mtask_status status = mtask__conn_enter(conn, timeout, &deadline);
     mtask__buf_clear(message);
     if (status != MTASK_OK)
         return status;
@@ -2859,9 +2883,13 @@ static mtask_status mtask__conn_get(mtask_conn *conn, mtask_buf *message, bool w
 }
 
 MTASK_API mtask_status mtask_conn_recv(mtask_conn *conn, mtask_buf *message, int64_t timeout) {
+    mtask_status status;
     if (conn == NULL || message == NULL)
         return MTASK_INVALID;
-    return mtask__conn_get(conn, message, false, timeout);
+    status = mtask__conn_get(conn, message, timeout);
+    if (status == MTASK_OK)
+        mtask__conn_drop_fds(conn);
+    return status;
 }
 
 /* Receives the rest of a long message into the caller's memory. If that ends early, what has come
@@ -2889,7 +2917,7 @@ MTASK_API mtask_status mtask_conn_recv_into(mtask_conn *conn, void *buffer, size
         *size = 0;
     if (conn == NULL || size == NULL || (buffer == NULL && capacity > 0))
         return MTASK_INVALID;
-    status = mtask__conn_enter(conn, false, timeout, &deadline);
+    status = mtask__conn_enter(conn, timeout, &deadline);
     if (status != MTASK_OK)
         return status;
     *size = (size_t)conn->length;
@@ -2899,21 +2927,31 @@ MTASK_API mtask_status mtask_conn_recv_into(mtask_conn *conn, void *buffer, size
         status = mtask__conn_fill_into(conn, (char *)buffer, deadline);
     else if (conn->short_size > 0)
         memcpy(buffer, conn->packet + sizeof conn->length, conn->short_size);
-    if (status == MTASK_OK)
+    if (status == MTASK_OK) {
         mtask__conn_next(conn);
-    else
+        mtask__conn_drop_fds(conn);
+    } else {
         *size = 0;
+    }
     return status;
 }
 
 MTASK_API mtask_status mtask_conn_recv_fds(mtask_conn *conn, mtask_buf *message, int *fds,
                                            size_t capacity, size_t *count, int64_t timeout) {
+    int64_t deadline;
     mtask_status status;
     if (count != NULL)
         *count = 0;
     if (conn == NULL || message == NULL || count == NULL || (fds == NULL && capacity > 0))
         return MTASK_INVALID;
-    status = mtask__conn_get(conn, message, true, timeout);
+    status = mtask__conn_enter(conn, timeout, &deadline);
+    if (status == MTASK_OK && conn->fds_lost) {
+        mtask__conn_drop_fds(conn);
+        errno = EMFILE;
+        return MTASK_SYSTEM;
+    }
+    if (status == MTASK_OK)
+        status = mtask__conn_get(conn, message, mtask_until(deadline));
     if (status != MTASK_OK)
         return status;
     for (size_t i = 0; i < conn->fd_count; i++)
@@ -2970,6 +3008,7 @@ MTASK_API mtask_status mtask_conn_wait(mtask_conn_case *cases, size_t count, int
    a digest, the answer is the bare HMAC-MD5. */
 # define MTASK__AUTH_MESSAGE 256 /* no message of it is longer */
 # define MTASK__AUTH_RANDOM  40
+# define MTASK__AUTH_LEAST   20 /* bytes of a challenge; exactly so many have no name of a digest */
 # define MTASK__AUTH_MAC     64
 
 typedef struct mtask__auth {
@@ -3074,6 +3113,8 @@ static size_t mtask__auth_prove(const mtask__auth *auth, const char *challenge, 
     size_t skip = mtask__auth_digest(challenge, size, digest);
     unsigned char mac[MTASK__AUTH_MAC];
     size_t mac_size;
+    if (size < MTASK__AUTH_LEAST || (skip == 0 && size != MTASK__AUTH_LEAST))
+        return 0;
     if (skip == 0)
         memcpy(digest, "md5", 4);
     if ((strcmp(digest, "md5") == 0 && !auth->desc->md5) ||
@@ -3254,12 +3295,12 @@ struct mtask_proc {
 /* What the process keeps. */
 typedef struct mtask__proc_state {
     mtask_mutex lock;     /* guards what follows */
-    bool ready;           /* forks have been seen to */
+    mtask_word watched;   /* 1: forks have been seen to */
     bool started;         /* it was started by mtask, which set the rest of `self` */
     bool spawnable;       /* mtask_proc_init has been called */
     mtask_proc_info self; /* but for the numbers */
     pid_t parent;         /* who started it */
-    int parent_life;      /* readable when that has ended; -1 */
+    int parent_life;      /* readable when that has ended; valid if `started` */
     int life[2];          /* a pipe that nobody writes to: the writing end goes with this process;
                               valid if `alive` */
     bool alive;
@@ -3305,9 +3346,8 @@ static void mtask__proc_fork_parent(void) {
 static void mtask__proc_fork_child(void) {
     mtask__proc_state *state = &mtask__proc_process;
     mtask__procpool_fork_child();
-    if (state->parent_life >= 0 && state->started)
+    if (state->started)
         mtask__proc_shut(&state->parent_life);
-    state->parent_life = -1;
     if (state->alive) {
         mtask__proc_shut(&state->life[1]);
         state->parent_life = state->life[0];
@@ -3327,17 +3367,8 @@ static void mtask__proc_fork_child(void) {
 /* The process's state, which forks know of. */
 static mtask__proc_state *mtask__proc_me(void) {
     mtask__proc_state *state = &mtask__proc_process;
-    bool first;
-    mtask__lock(&state->lock);
-    first = !state->ready;
-    state->ready = true;
-    if (first) {
-        state->parent_life = -1;
-        state->method = MTASK_PROC_FORK;
-    }
-    mtask__unlock(&state->lock);
-    if (first)
-        mtask__at_fork(mtask__proc_fork_prepare, mtask__proc_fork_parent, mtask__proc_fork_child);
+    mtask__at_fork(&state->watched, mtask__proc_fork_prepare, mtask__proc_fork_parent,
+                   mtask__proc_fork_child);
     return state;
 }
 
@@ -3367,7 +3398,7 @@ MTASK_API mtask_proc_method mtask_proc_get_method(void) {
     mtask__proc_state *state = mtask__proc_me();
     mtask_proc_method method;
     mtask__lock(&state->lock);
-    method = state->method;
+    method = state->method == MTASK_PROC_DEFAULT ? MTASK_PROC_FORK : state->method;
     mtask__unlock(&state->lock);
     return method;
 }
@@ -3591,6 +3622,7 @@ static void *mtask__order_run(void *arg) {
     mtask_status status;
     if (order->fn != NULL)
         return order->fn(order->arg);
+    mtask__task_current()->fail_status = MTASK_OK; /* of what ran before */
     status = order->call(order->in, order->in_size, &order->out);
     if (mtask_failure(&failure) == MTASK_OK)
         return status == MTASK_OK ? NULL : mtask_fail(status, NULL);
@@ -3724,14 +3756,13 @@ typedef struct mtask__start {
 /* Writes the ticket of a process that does not share this one's memory. */
 static mtask_status mtask__ticket_write(int file, const mtask__start *start) {
     const mtask_proc_desc *desc = start->desc;
-    off_t at = MTASK__TICKET_DATA;
-    bool good =
-        mtask__proc_pwrite(file, &start->ticket, sizeof start->ticket, 0) &&
-        mtask__proc_pwrite(file, desc->cpus, desc->cpu_count * sizeof *desc->cpus, at) &&
-        mtask__proc_pwrite(file, desc->in, desc->in_size,
-                           at + (off_t)mtask__ticket_in(&start->ticket)) &&
-        ftruncate(file, at + (off_t)(mtask__ticket_in(&start->ticket) + desc->in_size)) == 0;
-    return good ? MTASK_OK : mtask__proc_refused();
+    size_t in_at = MTASK__TICKET_DATA + mtask__ticket_in(&start->ticket);
+    if (!mtask__proc_pwrite(file, &start->ticket, sizeof start->ticket, 0) ||
+        !mtask__proc_pwrite(file, desc->cpus, desc->cpu_count * sizeof *desc->cpus,
+                            MTASK__TICKET_DATA) ||
+        !mtask__proc_pwrite(file, desc->in, desc->in_size, (off_t)in_at))
+        return mtask__proc_refused();
+    return mtask__shm_resize(file, in_at + desc->in_size);
 }
 
 /* Whether the description can be followed. */
@@ -3827,7 +3858,9 @@ static mtask_status mtask__start_fork(const mtask__start *start, int file, mtask
     const mtask_proc_desc *desc = start->desc;
     mtask__work_order order;
     pid_t pid;
+    mtask__fork_begin();
     pid = fork();
+    mtask__fork_end();
     if (pid < 0)
         return mtask__proc_refused();
     if (pid > 0) {
@@ -4042,19 +4075,28 @@ static void mtask__forker_fork(mtask__forker_own *own, int *fds, size_t count,
     mtask__forker_child *entry = (mtask__forker_child *)MTASK_MALLOC(sizeof *entry);
     mtask__remote_news news;
     int life = mtask__proc_process.parent_life;
+    int go[2] = {-1, -1}; /* a pipe: the process begins when its starter knows of it */
+    char word = 0;
     int process;
     pid_t pid;
     errno = ENOMEM;
-    pid = entry == NULL ? -1 : fork();
+    pid = entry == NULL || !mtask__os_proc_pipe(go) ? -1 : fork();
     if (pid == 0) {
+        close(go[1]);
+        if (read(go[0], &word, 1) != 1) /* nobody has been told of it */
+            _exit(1);
+        close(go[0]);
         mtask__proc_process.parent_life = life; /* the parent is who asked for it */
         mtask__forker_child_run(own, fds, count, ask);
     }
     news.kind = pid < 0 ? 3 : 1;
     news.value = pid < 0 ? errno : (int32_t)pid;
     process = pid < 0 ? -1 : mtask__os_proc_fd(pid);
-    (void)mtask__packet_send(fds[1], &news, sizeof news, &process, process < 0 ? 0 : 1);
+    if (mtask__packet_send(fds[1], &news, sizeof news, &process, process < 0 ? 0 : 1) && pid > 0)
+        word = write(go[1], "", 1) == 1 ? 1 : 0;
     mtask__proc_shut(&process);
+    mtask__proc_shut(&go[0]);
+    mtask__proc_shut(&go[1]);
     if (pid < 0) {
         MTASK_FREE(entry);
         return;
@@ -4196,7 +4238,9 @@ static void mtask__forker_drop(mtask__proc_state *state) {
         return;
     mtask__proc_shut(&state->server_socket);
     state->serving = false;
+    mtask_nopark_begin(); /* with the lock held, other tasks of this thread must not run */
     mtask__child_await_end(&state->server);
+    mtask_nopark_end();
     mtask__child_deinit(&state->server);
 }
 
@@ -4282,15 +4326,17 @@ static mtask_status mtask__forker_request(mtask__start *start, int file, mtask__
     int fds[MTASK__SERVER_FDS];
     int ends[2];
     mtask_status status;
-    if (!mtask__os_proc_pair(ends, true))
+    mtask__lock(&state->server_lock); /* under which no process is forked that would keep ends[1] */
+    if (!mtask__os_proc_pair(ends, true)) {
+        mtask__unlock(&state->server_lock);
         return mtask__proc_refused();
+    }
     fds[0] = file;
     fds[1] = ends[1];
     memcpy(fds + 2, start->fds, start->fd_count * sizeof *fds);
-    mtask__lock(&state->server_lock);
     status = mtask__forker_send(state, start, fds, start->fd_count + 2);
-    mtask__unlock(&state->server_lock);
     mtask__proc_shut(&ends[1]);
+    mtask__unlock(&state->server_lock);
     if (status == MTASK_OK)
         status = mtask__forker_answer(ends[0], child);
     if (status != MTASK_OK)
@@ -5079,7 +5125,6 @@ typedef struct mtask__proctask {
     mtask_word nonce; /* of the process that submitted it */
     int slot;         /* in which it lies; -1: in none */
     uint32_t items;
-    bool told;
     mtask__place place;
     int64_t limit;
     void (*on_success)(const void *data, size_t size, void *ctx);
@@ -5105,6 +5150,7 @@ typedef struct mtask__procmap {
     mtask_mutex lock; /* held while results are written; guards: */
     bool abandoned;   /* nobody wants them any more */
     size_t failed_at; /* of the first item that failed; SIZE_MAX: none */
+    bool canceled;    /* it did not fail, but was cancelled */
     mtask_outcome failure;
 } mtask__procmap;
 
@@ -5157,7 +5203,9 @@ struct mtask_procpool {
     int bell[2];
     mtask__source *first; /* the backlog */
     mtask__source *last;
-    unsigned free;      /* slots: the first; SLOTS: none */
+    unsigned free; /* slots: the first; SLOTS: none */
+    mtask_word
+        reached; /* slots that have ever been used are below this: the others' memory is not touched */
     size_t used;        /* slots that are not free */
     size_t outstanding; /* tasks, but for those of maps, that have not ended */
     size_t waiting;     /* those of them that are in no slot */
@@ -5273,6 +5321,8 @@ static unsigned mtask__procpool_take_slot(mtask_procpool *pool) {
     unsigned number = pool->free;
     pool->free = pool->tenants[number].next;
     pool->used++;
+    if (number >= pool->reached) /* relaxed: pairs with looks at slots that are in use for long */
+        mtask__store(&pool->reached, number + 1, RELAXED);
     return number;
 }
 
@@ -5468,32 +5518,32 @@ static void mtask__procpool_account(mtask_procpool *pool, size_t tasks) {
     }
 }
 
-static void mtask__procpool_count(mtask_procpool *pool, mtask_status status) {
-    if (status == MTASK_OK)
-        pool->stats.completed++;
-    else if (status == MTASK_CANCELED)
+static void mtask__procpool_count(mtask_procpool *pool, mtask_status status, bool canceled) {
+    if (canceled)
         pool->stats.canceled++;
+    else if (status == MTASK_OK)
+        pool->stats.completed++;
     else
         pool->stats.failed++;
 }
 
 /* Tells those who asked for it. */
 static void mtask__proctask_tell(mtask__proctask *task, const mtask_outcome *outcome) {
-    task->told = true;
     if (outcome->status == MTASK_OK && task->on_success != NULL)
         task->on_success(task->result, task->result_size, task->ctx);
     if (outcome->status != MTASK_OK && task->on_failure != NULL)
         task->on_failure(outcome, task->ctx);
 }
 
-/* Ends the future; the pool's reference goes. Without the lock. */
-static void mtask__proctask_end(mtask__proctask *task, const mtask_outcome *outcome) {
-    if (outcome->status == MTASK_CANCELED) {
+/* Ends the future; the pool's reference goes. `canceled`: it did not run, or not to its end. Without
+   the lock. */
+static void mtask__proctask_end(mtask__proctask *task, const mtask_outcome *outcome,
+                                bool canceled) {
+    mtask__proctask_tell(task, outcome);
+    if (canceled)
         (void)mtask__future_cancel(&task->future);
-    } else {
-        mtask__proctask_tell(task, outcome);
+    else
         (void)mtask__future_finish(&task->future, outcome->status, outcome->value, outcome->text);
-    }
     mtask_future_release(&task->future);
 }
 
@@ -5518,6 +5568,7 @@ static void mtask__procmap_fail(mtask__procmap *map, size_t index, mtask_status 
     if (map->failed_at <= index)
         return;
     map->failed_at = index;
+    map->canceled = false;
     memset(&map->failure, 0, sizeof map->failure);
     map->failure.status = status;
     if (size >= sizeof map->failure.text)
@@ -5570,6 +5621,8 @@ static void mtask__procmap_end(mtask__procmap *map, size_t first, size_t count,
         if (outcome->status != MTASK_OK) {
             mtask__procmap_end_item(map, first + i, outcome->status, outcome->text,
                                     strlen(outcome->text));
+            if (map->failed_at == first + i)
+                map->canceled = data == NULL && outcome->status == MTASK_CANCELED;
         } else if (count == 1) {
             mtask__procmap_end_item(map, first, MTASK_OK, data, size);
         } else {
@@ -5590,7 +5643,7 @@ static void mtask__procmap_end(mtask__procmap *map, size_t first, size_t count,
 static void mtask__procmap_finish(mtask__procmap *map) {
     if (map->failed_at == SIZE_MAX)
         (void)mtask__future_finish(&map->future, MTASK_OK, NULL, "");
-    else if (map->failure.status == MTASK_CANCELED)
+    else if (map->canceled)
         (void)mtask__future_cancel(&map->future);
     else
         (void)mtask__future_finish(&map->future, map->failure.status, NULL, map->failure.text);
@@ -5601,6 +5654,7 @@ static void mtask__procmap_finish(mtask__procmap *map) {
 typedef struct mtask__leaver {
     mtask__proctask *task;
     mtask__procmap *map; /* NULL, unless it is over with this */
+    bool canceled;
     mtask_outcome outcome;
 } mtask__leaver;
 
@@ -5617,7 +5671,7 @@ static void mtask__procpool_evict(mtask_procpool *pool, unsigned number, mtask_s
         map->left -= tenant->count;
     if (map != NULL && map->left == 0)
         leaver->map = map;
-    mtask__procpool_count(pool, status);
+    mtask__procpool_count(pool, status, leaver->canceled);
     mtask__procpool_account(pool, tenant->task != NULL);
     mtask__procpool_give_slot(pool, number);
 }
@@ -5625,7 +5679,7 @@ static void mtask__procpool_evict(mtask_procpool *pool, unsigned number, mtask_s
 /* Without the lock. */
 static void mtask__leaver_end(mtask__leaver *leaver) {
     if (leaver->task != NULL)
-        mtask__proctask_end(leaver->task, &leaver->outcome);
+        mtask__proctask_end(leaver->task, &leaver->outcome, leaver->canceled);
     if (leaver->map != NULL)
         mtask__procmap_finish(leaver->map);
 }
@@ -5639,6 +5693,7 @@ static void mtask__procpool_fail_slot(mtask_procpool *pool, unsigned number,
     if (tenant->map != NULL)
         mtask__procmap_end(tenant->map, tenant->first, tenant->count, outcome, NULL, 0);
     leaver.outcome = *outcome;
+    leaver.canceled = outcome->status == MTASK_CANCELED;
     mtask__lock(&pool->lock);
     mtask__procpool_evict(pool, number, outcome->status, &leaver);
     put = mtask__procpool_refill(pool);
@@ -5655,7 +5710,7 @@ static void mtask__procmap_drop(mtask_procpool *pool, mtask__procmap *map,
     mtask__procmap_end(map, map->next, count, outcome, NULL, 0);
     mtask__lock(&pool->lock);
     over = (map->left -= count) == 0;
-    mtask__procpool_count(pool, outcome->status);
+    mtask__procpool_count(pool, outcome->status, outcome->status == MTASK_CANCELED);
     mtask__unlock(&pool->lock);
     if (over)
         mtask__procmap_finish(map);
@@ -5671,7 +5726,7 @@ static void mtask__procpool_drop_waiting(mtask_procpool *pool, const mtask_outco
             mtask__backlog_remove(pool, source);
         if (source != NULL && !source->is_map) {
             pool->waiting--;
-            mtask__procpool_count(pool, outcome->status);
+            mtask__procpool_count(pool, outcome->status, outcome->status == MTASK_CANCELED);
             mtask__procpool_account(pool, 1);
         }
         mtask__unlock(&pool->lock);
@@ -5680,13 +5735,14 @@ static void mtask__procpool_drop_waiting(mtask_procpool *pool, const mtask_outco
         if (source->is_map)
             mtask__procmap_drop(pool, mtask__source_map(source), outcome);
         else
-            mtask__proctask_end(mtask__source_task(source), outcome);
+            mtask__proctask_end(mtask__source_task(source), outcome,
+                                outcome->status == MTASK_CANCELED);
     }
 }
 
 /* The same with what lies READY in slots. */
 static void mtask__procpool_drop_ready(mtask_procpool *pool, const mtask_outcome *outcome) {
-    for (unsigned i = 0; i < MTASK__SLOTS; i++) {
+    for (unsigned i = 0; i < mtask__load(&pool->reached, RELAXED); i++) {
         bool taken;
         mtask__lock(&pool->lock);
         taken = mtask__procpool_retract(pool, i);
@@ -5728,6 +5784,7 @@ static void mtask__harvest_add(mtask_procpool *pool, mtask__harvest *harvest, un
                                mtask_status status, const char *data, size_t size) {
     const mtask__tenant *tenant = &pool->tenants[number];
     mtask_outcome *outcome = &harvest->leavers[harvest->count].outcome;
+    harvest->leavers[harvest->count].canceled = false;
     memset(outcome, 0, sizeof *outcome);
     if (status == MTASK_OK &&
         (data == NULL || (tenant->task != NULL && !mtask__proctask_keep(tenant->task, data, size))))
@@ -5989,7 +6046,7 @@ static void mtask__crew_bury_slots(mtask_procpool *pool, unsigned number) {
     mtask__crew *crew = &pool->crew[number];
     mtask__harvest harvest;
     harvest.count = 0;
-    for (unsigned i = 0; i < MTASK__SLOTS; i++) {
+    for (unsigned i = 0; i < mtask__load(&pool->reached, RELAXED); i++) {
         mtask__berth *slot = mtask__procpool_slot(pool, i);
         mtask_word state = mtask__load(&slot->state, ACQUIRE); /* pairs with its process's CAS */
         mtask_outcome outcome;
@@ -6101,7 +6158,7 @@ static void mtask__procpool_signal(mtask_procpool *pool, int number) {
 
 /* Kills the processes whose tasks nobody wants any more. */
 static void mtask__procpool_purge(mtask_procpool *pool) {
-    for (unsigned i = 0; i < MTASK__SLOTS; i++) {
+    for (unsigned i = 0; i < mtask__load(&pool->reached, RELAXED); i++) {
         mtask_word state = mtask_word_load(&mtask__procpool_slot(pool, i)->state);
         if ((state & 0xff) == MTASK__SLOT_EXPIRED && pool->crew[state >> 8].lives)
             (void)mtask__child_signal(&pool->crew[state >> 8].child, SIGKILL, false);
@@ -6122,7 +6179,7 @@ static void mtask__procpool_stop(mtask_procpool *pool) {
 static void mtask__procpool_abort(mtask_procpool *pool, const mtask_outcome *outcome) {
     mtask__procpool_drop_waiting(pool, outcome);
     mtask__procpool_drop_ready(pool, outcome);
-    for (unsigned i = 0; i < MTASK__SLOTS; i++) {
+    for (unsigned i = 0; i < mtask__load(&pool->reached, RELAXED); i++) {
         mtask__berth *slot = mtask__procpool_slot(pool, i);
         mtask_word state = mtask_word_load(&slot->state);
         if ((state & 0xff) != MTASK__SLOT_TAKEN)
@@ -6484,16 +6541,6 @@ static bool mtask__proctask_is_lost(const mtask_future *future) {
     return ((const mtask__proctask *)(const void *)future)->nonce != mtask__nonce();
 }
 
-/* It has ended without having run. */
-static void mtask__proctask_ended(mtask_future *future) {
-    mtask__proctask *task = mtask__proctask_of(future);
-    mtask_outcome outcome;
-    if (task->told)
-        return;
-    (void)mtask__future_outcome(future, &outcome);
-    mtask__proctask_tell(task, &outcome);
-}
-
 static bool mtask__procpool_pending(const mtask_future *future) {
     mtask_word word = mtask__load(&future->word, ACQUIRE); /* pairs with the moves of the future */
     return (word & MTASK__FUTURE_STATE) == MTASK__FUTURE_PENDING;
@@ -6506,12 +6553,13 @@ static bool mtask__proctask_take_out(mtask_procpool *pool, mtask__proctask *task
     if (task->source.queued) {
         mtask__backlog_remove(pool, &task->source);
         pool->waiting--;
-        mtask__procpool_count(pool, MTASK_CANCELED);
+        mtask__procpool_count(pool, MTASK_CANCELED, true);
         mtask__procpool_account(pool, 1);
         return true;
     }
     if (task->slot < 0 || !mtask__procpool_retract(pool, (unsigned)task->slot))
         return false;
+    leaver.canceled = true;
     mtask__procpool_evict(pool, (unsigned)task->slot, MTASK_CANCELED, &leaver);
     return true;
 }
@@ -6537,8 +6585,10 @@ static mtask_status mtask__proctask_cancel(mtask_future *future) {
     }
     mtask__unlock(&state->lock);
     if (taken) {
-        (void)mtask__future_cancel(future);
-        mtask_future_release(future);
+        mtask_outcome outcome;
+        memset(&outcome, 0, sizeof outcome);
+        outcome.status = MTASK_CANCELED;
+        mtask__proctask_end(task, &outcome, true);
     }
     return mtask_future_canceled(future) ? MTASK_OK : MTASK_INVALID;
 }
@@ -6561,13 +6611,9 @@ static bool mtask__proctask_runs(const mtask_future *future) {
     return runs;
 }
 
-static const mtask__future_kind mtask__proctask_kind = {mtask__proctask_free,
-                                                        mtask__proctask_cancel,
-                                                        mtask__proctask_is_lost,
-                                                        mtask__proctask_ended,
-                                                        false,
-                                                        NULL,
-                                                        mtask__proctask_runs};
+static const mtask__future_kind mtask__proctask_kind = {
+    mtask__proctask_free, mtask__proctask_cancel, mtask__proctask_is_lost, NULL, false, NULL,
+    mtask__proctask_runs};
 
 /* Whether the pool takes tasks. With the pool locked. */
 static mtask_status mtask__procpool_open(const mtask_procpool *pool) {
@@ -6755,7 +6801,7 @@ static size_t mtask__procmap_take_out(mtask_procpool *pool, mtask__procmap *map)
         mtask__backlog_remove(pool, &map->source);
         taken = map->desc.count - map->next;
     }
-    for (unsigned i = 0; i < MTASK__SLOTS; i++) {
+    for (unsigned i = 0; i < mtask__load(&pool->reached, RELAXED); i++) {
         if (pool->tenants[i].map != map || !mtask__procpool_retract(pool, i))
             continue;
         taken += pool->tenants[i].count;
@@ -6767,7 +6813,7 @@ static size_t mtask__procmap_take_out(mtask_procpool *pool, mtask__procmap *map)
 /* Whether no process has begun any of it. With the pool locked. */
 static bool mtask__procmap_is_fresh(mtask_procpool *pool, const mtask__procmap *map) {
     size_t untouched = map->desc.count - map->next;
-    for (unsigned i = 0; i < MTASK__SLOTS; i++)
+    for (unsigned i = 0; i < mtask__load(&pool->reached, RELAXED); i++)
         if (pool->tenants[i].map == map &&
             mtask_word_load(&mtask__procpool_slot(pool, i)->state) == MTASK__SLOT_READY)
             untouched += pool->tenants[i].count;
@@ -6776,7 +6822,7 @@ static bool mtask__procmap_is_fresh(mtask_procpool *pool, const mtask__procmap *
 
 /* Has what processes have begun of it end with them. With the pool locked. */
 static void mtask__procmap_expire(mtask_procpool *pool, const mtask__procmap *map) {
-    for (unsigned i = 0; i < MTASK__SLOTS; i++) {
+    for (unsigned i = 0; i < mtask__load(&pool->reached, RELAXED); i++) {
         mtask_word *word = &mtask__procpool_slot(pool, i)->state;
         mtask_word state = mtask_word_load(word);
         if (pool->tenants[i].map != map || (state & 0xff) != MTASK__SLOT_TAKEN)
@@ -6799,13 +6845,14 @@ static bool mtask__procmap_abandon(mtask_procpool *pool, mtask__procmap *map, bo
     }
     over = map->left > 0 && (map->left -= mtask__procmap_take_out(pool, map)) == 0;
     mtask__procmap_expire(pool, map);
-    mtask__procpool_count(pool, MTASK_CANCELED);
+    mtask__procpool_count(pool, MTASK_CANCELED, true);
     put = mtask__procpool_refill(pool);
     mtask__unlock(&pool->lock);
     mtask__procpool_wake(pool, put);
     mtask__procpool_nudge(pool);
     mtask__lock(&map->lock);
     map->abandoned = true;
+    map->canceled = true;
     map->failed_at = 0;
     memset(&map->failure, 0, sizeof map->failure);
     map->failure.status = MTASK_CANCELED;
@@ -7036,7 +7083,7 @@ MTASK_API mtask_procpool_stats mtask_procpool_get_stats(mtask_procpool *pool) {
             const mtask__procmap *map = mtask__source_map((mtask__source *)(uintptr_t)source);
             stats.pending += (map->desc.count - map->next + map->desc.chunk - 1) / map->desc.chunk;
         }
-    for (unsigned i = 0; i < MTASK__SLOTS; i++) {
+    for (unsigned i = 0; i < mtask__load(&pool->reached, RELAXED); i++) {
         mtask_word state = mtask_word_load(&mtask__procpool_slot(pool, i)->state) & 0xff;
         stats.pending += state == MTASK__SLOT_READY;
         stats.running += state > MTASK__SLOT_READY;
@@ -7062,16 +7109,19 @@ typedef struct mtask__batch {
 struct mtask_procimap {
     mtask_procpool *pool;
     mtask_procimap_desc desc;
-    mtask__batch *batches;  /* a ring in the order of the input */
+    mtask__batch *batches;  /* ordered: a ring in the order of the input */
     mtask_future **futures; /* those that are waited for */
     size_t room;            /* chunks that may be on their way at once */
+    size_t live;            /* chunks that are */
+    size_t next;            /* ordered: number of the chunk to be returned next */
     size_t begun;           /* chunks so far */
-    size_t oldest;          /* no chunk before this one is on its way */
     size_t pulled;          /* items so far */
     mtask__batch *now;      /* whose items are being returned */
     mtask_status input;     /* MTASK_OK; or why no more is pulled */
+    mtask_status shut;      /* MTASK_OK; or why the pool takes no more */
     mtask_outcome failure;  /* of the input */
     mtask_buf one;
+    bool stuck;      /* for lack of memory it could not go into the chunk */
     mtask_buf chunk; /* items that have been pulled and not submitted */
     uint32_t held;   /* how many */
     char text[MTASK_TEXT_SIZE];
@@ -7144,33 +7194,53 @@ static void *mtask__procimap_input(void *arg) {
     return mtask_failure(NULL) == imap->input ? MTASK__FAILURE : mtask_fail(imap->input, NULL);
 }
 
-/* Pulls items until a chunk is full, or there are no more. MTASK_NOMEM: the item that was pulled
-   last waits in imap->one. */
+/* Asks for the next item; what the caller's task failed with before stays. */
+static void mtask__procimap_ask(mtask_procimap *imap) {
+    mtask__task *task = mtask__task_current();
+    mtask_outcome outcome;
+    mtask_outcome earlier;
+    earlier.status = task->fail_status;
+    memcpy(earlier.text, task->fail_text, sizeof earlier.text);
+    task->fail_status = MTASK_OK;
+    mtask__buf_clear(&imap->one);
+    if (mtask__run(mtask__procimap_input, imap, &outcome) != MTASK_OK)
+        imap->failure = outcome;
+    task->fail_status = earlier.status;
+    memcpy(task->fail_text, earlier.text, sizeof earlier.text);
+}
+
+/* Pulls items until a chunk is full, or there are no more. MTASK_NOMEM: the item that was pulled last
+   waits in imap->one. */
 static mtask_status mtask__procimap_pull(mtask_procimap *imap) {
     while (imap->held < imap->desc.chunk && imap->input == MTASK_OK) {
-        mtask_outcome outcome;
         mtask_status status;
-        mtask__buf_clear(&imap->one);
-        if (mtask__run(mtask__procimap_input, imap, &outcome) != MTASK_OK)
-            imap->failure = outcome;
+        if (!imap->stuck)
+            mtask__procimap_ask(imap);
         if (imap->input != MTASK_OK)
             break;
         if (imap->desc.chunk == 1)
             status = mtask_buf_append(&imap->chunk, imap->one.data, imap->one.size);
         else
             status = mtask__frame_append(&imap->chunk, MTASK_OK, imap->one.data, imap->one.size);
-        if (status != MTASK_OK) {
-            imap->input = status;
+        imap->stuck = status != MTASK_OK;
+        if (imap->stuck)
             return status;
-        }
         imap->held++;
     }
     return MTASK_OK;
 }
 
+/* A free place for a chunk; there is one. */
+static mtask__batch *mtask__procimap_place(mtask_procimap *imap) {
+    mtask__batch *batch = &imap->batches[imap->begun % imap->room];
+    while (batch->future != NULL) /* unordered: any */
+        batch = batch + 1 < imap->batches + imap->room ? batch + 1 : imap->batches;
+    return batch;
+}
+
 /* Sends a chunk on its way. MTASK_FULL: later. */
 static mtask_status mtask__procimap_send(mtask_procimap *imap, int64_t timeout) {
-    mtask__batch *batch = &imap->batches[imap->begun % imap->room];
+    mtask__batch *batch = mtask__procimap_place(imap);
     mtask_proctask_desc desc;
     mtask_status status;
     memset(&desc, 0, sizeof desc);
@@ -7189,38 +7259,45 @@ static mtask_status mtask__procimap_send(mtask_procimap *imap, int64_t timeout) 
     imap->pulled += imap->held;
     imap->held = 0;
     imap->begun++;
+    imap->live++;
     mtask__buf_clear(&imap->chunk);
     return MTASK_OK;
 }
 
 /* Pulls as far ahead as it may. */
 static mtask_status mtask__procimap_fill(mtask_procimap *imap, int64_t deadline) {
-    while (imap->begun - imap->oldest < imap->room) {
-        bool alone = imap->begun == imap->oldest; /* then there is nothing else to wait for */
+    while (imap->live < imap->room && imap->shut == MTASK_OK) {
+        bool alone = imap->live == 0; /* then there is nothing else to wait for */
         mtask_status status = mtask__procimap_pull(imap);
-        if (status != MTASK_OK || imap->held == 0)
+        if (status != MTASK_OK)
+            return alone ? status : MTASK_OK;
+        if (imap->held == 0)
             return MTASK_OK;
         status = mtask__procimap_send(imap, alone ? mtask_until(deadline) : MTASK_NOWAIT);
         if (status == MTASK_FULL)
             return alone ? MTASK_TIMEOUT : MTASK_OK;
-        if (status == MTASK_CLOSED || status == MTASK_BROKEN) {
-            imap->input = status;
-            imap->held = 0;
-        } else if (status != MTASK_OK) {
-            return status;
-        }
+        if (status == MTASK_CLOSED || status == MTASK_BROKEN)
+            imap->shut = status;
+        else if (status != MTASK_OK)
+            return alone ? status : MTASK_OK;
     }
     return MTASK_OK;
 }
 
+/* The chunks that may be returned next: those of the places from *first on, *count of them. */
+static void mtask__procimap_range(const mtask_procimap *imap, size_t *first, size_t *count) {
+    *first = imap->desc.unordered ? 0 : imap->next % imap->room;
+    *count = imap->desc.unordered ? imap->room : 1;
+}
+
 /* A chunk that has ended; NULL: none has. */
 static mtask__batch *mtask__procimap_ended(mtask_procimap *imap) {
-    size_t last = imap->desc.unordered ? imap->begun : imap->oldest + 1;
-    for (size_t i = imap->oldest; i < last; i++) {
-        mtask__batch *batch = &imap->batches[i % imap->room];
-        if (batch->future != NULL && mtask_future_done(batch->future))
-            return batch;
-    }
+    size_t first;
+    size_t count;
+    mtask__procimap_range(imap, &first, &count);
+    for (size_t i = first; i < first + count; i++)
+        if (imap->batches[i].future != NULL && mtask_future_done(imap->batches[i].future))
+            return &imap->batches[i];
     return NULL;
 }
 
@@ -7228,16 +7305,19 @@ static mtask__batch *mtask__procimap_ended(mtask_procimap *imap) {
 static mtask_status mtask__procimap_await(mtask_procimap *imap, int64_t deadline) {
     mtask_status status = MTASK_OK;
     while ((imap->now = mtask__procimap_ended(imap)) == NULL && status == MTASK_OK) {
-        size_t last = imap->desc.unordered ? imap->begun : imap->oldest + 1;
-        size_t count = 0;
-        for (size_t i = imap->oldest; i < last; i++)
-            if (imap->batches[i % imap->room].future != NULL)
-                imap->futures[count++] = imap->batches[i % imap->room].future;
-        status = mtask_futures_wait(imap->futures, count, MTASK_WAIT_ANY, mtask_until(deadline));
+        size_t first;
+        size_t count;
+        size_t waiting = 0;
+        mtask__procimap_range(imap, &first, &count);
+        for (size_t i = first; i < first + count; i++)
+            if (imap->batches[i].future != NULL)
+                imap->futures[waiting++] = imap->batches[i].future;
+        status = mtask_futures_wait(imap->futures, waiting, MTASK_WAIT_ANY, mtask_until(deadline));
     }
-    if (imap->now != NULL)
-        (void)mtask_future_get(imap->now->future, &imap->now->outcome, MTASK_NOWAIT);
-    return imap->now != NULL ? MTASK_OK : status;
+    if (imap->now == NULL)
+        return status;
+    (void)mtask_future_get(imap->now->future, &imap->now->outcome, MTASK_NOWAIT);
+    return MTASK_OK;
 }
 
 /* The chunk whose items have all been returned goes. */
@@ -7247,8 +7327,8 @@ static void mtask__procimap_retire(mtask_procimap *imap) {
     mtask_future_release(imap->now->future);
     imap->now->future = NULL;
     imap->now = NULL;
-    while (imap->oldest < imap->begun && imap->batches[imap->oldest % imap->room].future == NULL)
-        imap->oldest++;
+    imap->live--;
+    imap->next++;
 }
 
 /* The next item of the chunk. */
@@ -7281,8 +7361,10 @@ static mtask_status mtask__procimap_item(mtask_procimap *imap, mtask_procitem *i
 
 /* There are no more items: why. */
 static mtask_status mtask__procimap_over(mtask_procimap *imap, mtask_procitem *item) {
-    if (imap->input == MTASK_DONE || imap->input == MTASK_CLOSED || imap->input == MTASK_BROKEN)
-        return imap->input;
+    if (imap->shut != MTASK_OK)
+        return imap->shut;
+    if (imap->input == MTASK_DONE)
+        return MTASK_DONE;
     item->index = imap->pulled;
     item->status = imap->input;
     item->text = imap->failure.text;
@@ -7305,7 +7387,7 @@ MTASK_API mtask_status mtask_procimap_next(mtask_procimap *imap, mtask_procitem 
     status = mtask__procimap_fill(imap, deadline);
     if (status != MTASK_OK)
         return status;
-    if (imap->now == NULL && imap->begun == imap->oldest)
+    if (imap->live == 0)
         return mtask__procimap_over(imap, item);
     if (imap->now == NULL)
         status = mtask__procimap_await(imap, deadline);
@@ -7365,6 +7447,9 @@ static int mtask__close_each_from(posix_spawn_file_actions_t *actions, int from)
 #  ifndef SYS_pidfd_open
 #   define SYS_pidfd_open 434
 #  endif
+#  ifndef SYS_pidfd_send_signal
+#   define SYS_pidfd_send_signal 424
+#  endif
 #  ifndef MFD_CLOEXEC
 #   define MFD_CLOEXEC 1U
 #  endif
@@ -7380,6 +7465,10 @@ static bool mtask__os_proc_pair(int ends[2], bool packets) {
 
 static int mtask__os_proc_fd(pid_t pid) {
     return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+static int mtask__os_proc_signal(int fd, int number) {
+    return (int)syscall(SYS_pidfd_send_signal, fd, number, NULL, 0);
 }
 
 /* The system sends the signal itself when the last writing end is closed. Who shares a descriptor
@@ -7599,7 +7688,9 @@ static void mtask__os_bell_close(int bell[2]) {
    which is safe also if other threads open some meanwhile. */
 static int mtask__os_close_from(posix_spawn_file_actions_t *actions, int from) {
 #  ifdef __GLIBC__
-    return posix_spawn_file_actions_addclosefrom_np(actions, from);
+    long limit = sysconf(_SC_OPEN_MAX); /* beyond which it would be refused */
+    return limit >= 0 && from >= limit ? 0
+                                       : posix_spawn_file_actions_addclosefrom_np(actions, from);
 #  else
     return mtask__close_each_from(actions, from);
 #  endif
@@ -7627,6 +7718,12 @@ static bool mtask__os_proc_pair(int ends[2], bool packets) {
 
 static int mtask__os_proc_fd(pid_t pid) {
     (void)pid;
+    errno = ENOSYS;
+    return -1;
+}
+
+static int mtask__os_proc_signal(int fd, int number) {
+    (void)fd, (void)number;
     errno = ENOSYS;
     return -1;
 }
