@@ -221,7 +221,7 @@ MTASK_API mtask_status mtask_proc_kill(mtask_proc *proc);
 MTASK_API mtask_status mtask_proc_signal(mtask_proc *proc, int number);
 
 /* *fd receives a descriptor that becomes readable when it ends, for mtask_conn_wait, mtask_io_wait,
-   poll. It is the handle's: do not read or close it. MTASK_OK, MTASK_INVALID, MTASK_SYSTEM, MTASK_UNSUPPORTED (a forked or spawned process that runs, where there are no pidfds).
+   poll. It is the handle's: do not read or close it. MTASK_OK, MTASK_INVALID, MTASK_SYSTEM, MTASK_UNSUPPORTED (one that runs, where there are no pidfds; not of a fork server's).
    Does not wait. */
 MTASK_API mtask_status mtask_proc_sentinel(mtask_proc *proc, int *fd);
 
@@ -878,7 +878,8 @@ static int mtask__os_proc_fd(pid_t pid);
 static int mtask__os_proc_signal(int fd, int number);
 /* Has this process killed when the last writing end of that pipe is closed: false: errno. */
 static bool mtask__os_die_with(int lifeline);
-/* Limits this process to these CPUs. MTASK_OK, MTASK_SYSTEM, MTASK_UNSUPPORTED, MTASK_INVALID. */
+/* Limits this process to these CPUs; with none it only tells whether it can: MTASK_UNSUPPORTED.
+   MTASK_OK, MTASK_NOMEM, MTASK_SYSTEM. */
 static mtask_status mtask__os_proc_affinity(const unsigned *cpus, size_t count);
 /* A shared file of no size, close-on-exec, that goes with the last who has it; -1: errno. */
 static int mtask__os_shm_open(const char *name);
@@ -3300,6 +3301,7 @@ typedef struct mtask__proc_state {
     bool spawnable;       /* mtask_proc_init has been called */
     mtask_proc_info self; /* but for the numbers */
     pid_t parent;         /* who started it */
+    pid_t forking;        /* who forks just now */
     int parent_life;      /* readable when that has ended; valid if `started` */
     int life[2];          /* a pipe that nobody writes to: the writing end goes with this process;
                               valid if `alive` */
@@ -3331,6 +3333,7 @@ static void mtask__proc_fork_prepare(void) {
     mtask__lock(&mtask__proc_process.server_lock);
     mtask__lock(&mtask__proc_process.name_lock);
     mtask__lock(&mtask__proc_process.lock);
+    mtask__proc_process.forking = getpid();
     mtask__procpool_fork_prepare();
 }
 
@@ -3357,7 +3360,7 @@ static void mtask__proc_fork_child(void) {
         mtask__proc_shut(&state->server_socket);
     state->serving = false;
     state->started = false;
-    state->parent = getppid();
+    state->parent = state->forking;
     state->children = state->released = NULL; /* the parent's; whoever has a handle may close it */
     memset(&state->lock, 0, sizeof state->lock);
     memset(&state->server_lock, 0, sizeof state->server_lock);
@@ -3571,14 +3574,17 @@ typedef struct mtask__verdict {
     char text[MTASK_TEXT_SIZE];
 } mtask__verdict;
 
-# define MTASK__VERDICT_AT  256 /* in the file, */
-# define MTASK__TICKET_DATA 512 /* and where what is given begins */
+# define MTASK__VERDICT_GOOD 255 /* size of the file that says it all: it has returned NULL */
+# define MTASK__VERDICT_AT   256 /* where in the file it is else, */
+# define MTASK__TICKET_DATA  512 /* and where what is given begins */
 
 /* Says how a task has ended. */
 static bool mtask__verdict_write(int ticket, const mtask_outcome *outcome, const mtask_buf *out,
                                  uint64_t out_at) {
     mtask__verdict verdict;
     uint32_t stands = 1;
+    if (out == NULL && outcome->status == MTASK_OK && outcome->value == NULL)
+        return mtask__shm_resize(ticket, MTASK__VERDICT_GOOD) == MTASK_OK;
     memset(&verdict, 0, sizeof verdict);
     verdict.status = (uint32_t)outcome->status;
     verdict.value = (uint64_t)(uintptr_t)outcome->value;
@@ -3596,7 +3602,13 @@ static bool mtask__verdict_write(int ticket, const mtask_outcome *outcome, const
 /* Whether the process left one. */
 static bool mtask__verdict_read(int ticket, mtask__verdict *verdict) {
     struct stat info;
-    if (fstat(ticket, &info) != 0 || info.st_size < (off_t)(MTASK__VERDICT_AT + sizeof *verdict))
+    if (fstat(ticket, &info) != 0)
+        return false;
+    if (info.st_size == MTASK__VERDICT_GOOD) {
+        memset(verdict, 0, sizeof *verdict);
+        return true;
+    }
+    if (info.st_size < (off_t)(MTASK__VERDICT_AT + sizeof *verdict))
         return false;
     return mtask__proc_pread(ticket, verdict, sizeof *verdict, MTASK__VERDICT_AT) &&
            verdict->stands == 1;
@@ -3657,7 +3669,7 @@ static void mtask__proc_settle(const mtask__ticket *ticket, mtask_outcome *outco
     mtask__lock(&state->lock);
     state->started = true;
     state->self.daemon = ticket->daemon != 0;
-    mtask__name_copy(state->self.name, ticket->name);
+    memcpy(state->self.name, ticket->name, sizeof state->self.name);
     state->parent = (pid_t)ticket->parent;
     state->parent_life = ticket->life;
     mtask__unlock(&state->lock);
@@ -3778,7 +3790,9 @@ static mtask_status mtask__start_check(const mtask__start *start) {
         return MTASK_INVALID;
     if (!shares && !mtask__fds_fit(desc->fds, desc->fd_count))
         return MTASK_INVALID;
-    return shares || mtask__proc_process.spawnable ? MTASK_OK : MTASK_UNSUPPORTED;
+    if (!shares && !mtask__proc_process.spawnable)
+        return MTASK_UNSUPPORTED;
+    return desc->cpu_count > 0 ? mtask__os_proc_affinity(NULL, 0) : MTASK_OK;
 }
 
 /* The place of the function, if it has to be found again. */
@@ -3839,6 +3853,8 @@ static int mtask__ticket_open(void) {
     int file = mtask__os_shm_open("");
     if (file >= 0 && !mtask__fd_lift(&file))
         return -1;
+    if (file >= 0 && mtask__shm_resize(file, MTASK__VERDICT_AT) != MTASK_OK)
+        mtask__proc_shut(&file);
     return file;
 }
 
@@ -4039,6 +4055,17 @@ typedef struct mtask__forker_own {
     mtask__forker_child *children;
 } mtask__forker_own;
 
+/* The new process tells its starter of itself: either that knows of it, or it does not begin. */
+static void mtask__forker_tell(int socket) {
+    mtask__remote_news news;
+    int process = mtask__os_proc_fd(getpid());
+    news.kind = 1;
+    news.value = (int32_t)getpid();
+    if (!mtask__packet_send(socket, &news, sizeof news, &process, process < 0 ? 0 : 1))
+        _exit(1);
+    mtask__proc_shut(&process);
+}
+
 /* The new process: what is the server's goes, the rest is as in one that was spawned. */
 static __attribute__((noreturn)) void mtask__forker_child_run(mtask__forker_own *own, int *fds,
                                                               size_t count,
@@ -4051,6 +4078,7 @@ static __attribute__((noreturn)) void mtask__forker_child_run(mtask__forker_own 
     for (const mtask__forker_child *child = own->children; child != NULL; child = child->next)
         close(child->socket);
     close(own->socket);
+    mtask__forker_tell(fds[1]);
     close(fds[1]);
     (void)sigaction(SIGINT, &own->interrupt, NULL);
     (void)sigaction(SIGCHLD, &own->child, NULL);
@@ -4069,35 +4097,23 @@ static __attribute__((noreturn)) void mtask__forker_child_run(mtask__forker_own 
     mtask__ticket_run(keep[0], &ticket);
 }
 
-/* Forks one, and tells the starter. */
+/* Forks one. */
 static void mtask__forker_fork(mtask__forker_own *own, int *fds, size_t count,
                                const mtask__forker_ask *ask) {
     mtask__forker_child *entry = (mtask__forker_child *)MTASK_MALLOC(sizeof *entry);
     mtask__remote_news news;
     int life = mtask__proc_process.parent_life;
-    int go[2] = {-1, -1}; /* a pipe: the process begins when its starter knows of it */
-    char word = 0;
-    int process;
     pid_t pid;
     errno = ENOMEM;
-    pid = entry == NULL || !mtask__os_proc_pipe(go) ? -1 : fork();
+    pid = entry == NULL ? -1 : fork();
     if (pid == 0) {
-        close(go[1]);
-        if (read(go[0], &word, 1) != 1) /* nobody has been told of it */
-            _exit(1);
-        close(go[0]);
         mtask__proc_process.parent_life = life; /* the parent is who asked for it */
         mtask__forker_child_run(own, fds, count, ask);
     }
-    news.kind = pid < 0 ? 3 : 1;
-    news.value = pid < 0 ? errno : (int32_t)pid;
-    process = pid < 0 ? -1 : mtask__os_proc_fd(pid);
-    if (mtask__packet_send(fds[1], &news, sizeof news, &process, process < 0 ? 0 : 1) && pid > 0)
-        word = write(go[1], "", 1) == 1 ? 1 : 0;
-    mtask__proc_shut(&process);
-    mtask__proc_shut(&go[0]);
-    mtask__proc_shut(&go[1]);
     if (pid < 0) {
+        news.kind = 3;
+        news.value = errno;
+        (void)mtask__packet_send(fds[1], &news, sizeof news, NULL, 0);
         MTASK_FREE(entry);
         return;
     }
@@ -4723,7 +4739,9 @@ MTASK_API mtask_status mtask_proc_join_all(int64_t timeout) {
    into the seat's ring, which the parent empties; when a process has ended, the parent also looks for
    slots that bear its number.
 
-   A slot's word, `state`: bits 0..7 what it is, from bit 8 on the seat of who took it.
+   A slot's word, `state`: bits 0..7 what it is, bits 8..15 the seat of who took it, bits 16..31 how
+   often it was READY. The entry of `order` holds that number, too: so a slot that was taken back and
+   filled again is not begun before its turn.
        FREE     the parent's
        READY    anybody may take it; the parent may take it back (to FREE)
        TAKEN    runs in a process; the parent may make it EXPIRED, before it kills that
@@ -4758,7 +4776,13 @@ typedef struct mtask__berth {
     unsigned char data[MTASK_PROCPOOL_INLINE] __attribute__((aligned(16)));
 } MTASK__ALIGNED mtask__berth;
 
-enum { MTASK__SEAT_STARTING, MTASK__SEAT_WORKS, MTASK__SEAT_UNFIT, MTASK__SEAT_LEAVES };
+enum {
+    MTASK__SEAT_STARTING,
+    MTASK__SEAT_INIT,
+    MTASK__SEAT_WORKS,
+    MTASK__SEAT_UNFIT,
+    MTASK__SEAT_LEAVES
+};
 
 /* What a process says of itself. */
 typedef struct mtask__seat {
@@ -4778,9 +4802,32 @@ typedef struct mtask__table {
     mtask_word stop;                   /* no more tasks will come */
     mtask_word timed;                  /* somebody wants to know when tasks begin */
     mtask_word sleepers[MTASK__SEATS / 32] MTASK__ALIGNED;
-    uint16_t order[MTASK__ORDERS] MTASK__ALIGNED;
+    mtask_word order
+        [MTASK__ORDERS] MTASK__ALIGNED; /* the number of a slot, and bits 16..31 of its state */
     mtask__berth slots[MTASK__SLOTS];
 } mtask__table; /* behind it lie the seats */
+
+/* What stands in `order` for a READY slot, and back. */
+static mtask_word mtask__order_of(unsigned number, mtask_word state) {
+    return number | (state & 0xffff0000u);
+}
+
+static mtask_word mtask__order_state(mtask_word order) {
+    return MTASK__SLOT_READY | (order & 0xffff0000u);
+}
+
+/* What a slot is; the seat of who has taken it; the same state with another kind. */
+static unsigned mtask__state_kind(mtask_word state) {
+    return state & 0xff;
+}
+
+static unsigned mtask__state_seat(mtask_word state) {
+    return state >> 8 & 0xff;
+}
+
+static mtask_word mtask__state_as(mtask_word state, unsigned kind) {
+    return (state & ~(mtask_word)0xff) | kind;
+}
 
 static mtask__seat *mtask__table_seat(mtask__table *table, unsigned number) {
     return (mtask__seat *)(void *)(table + 1) + number;
@@ -4881,20 +4928,22 @@ static int mtask__hand_claim(mtask__hand *hand) {
     mtask__table *table = hand->table;
     for (;;) {
         mtask_word claim = mtask_word_load(&table->claim);
-        mtask_word state = MTASK__SLOT_READY;
+        mtask_word order;
+        mtask_word state;
         unsigned number;
         bool mine;
         if (claim == mtask_word_load(&table->ready))
             return -1;
-        /* relaxed: ready was counted up after it; and if it is an old one, or a newer one, only the
-           order in which tasks begin suffers, since the CAS decides */
-        number = mtask__load(&table->order[claim % MTASK__ORDERS], RELAXED);
-        mine = mtask_word_cas(&table->slots[number % MTASK__SLOTS].state, &state,
-                              MTASK__SLOT_TAKEN | hand->post.seat << 8);
+        /* relaxed: ready was counted up after it; if it is another one by now, the CAS still decides */
+        order = mtask__load(&table->order[claim % MTASK__ORDERS], RELAXED);
+        number = (order & 0xffff) % MTASK__SLOTS;
+        state = mtask__order_state(order);
+        mine = mtask_word_cas(&table->slots[number].state, &state,
+                              mtask__state_as(state, MTASK__SLOT_TAKEN) | hand->post.seat << 8);
         state = claim;
         (void)mtask_word_cas(&table->claim, &state, claim + 1);
         if (mine)
-            return (int)(number % MTASK__SLOTS);
+            return (int)number;
     }
 }
 
@@ -4981,7 +5030,7 @@ static void mtask__hand_finish(mtask__hand *hand, unsigned number, const mtask_o
                                mtask_buf *out) {
     mtask__berth *slot = &hand->table->slots[number];
     mtask__seat *seat = hand->seat;
-    mtask_word state = MTASK__SLOT_TAKEN | hand->post.seat << 8;
+    mtask_word state = mtask_word_load(&slot->state);
     bool good = outcome->status == MTASK_OK;
     slot->size = good ? out->size : strlen(outcome->text);
     slot->status = (uint32_t)outcome->status;
@@ -4989,7 +5038,8 @@ static void mtask__hand_finish(mtask__hand *hand, unsigned number, const mtask_o
         memcpy(slot->data, outcome->text, (size_t)slot->size);
     else if (out->size > 0 && out->size <= sizeof slot->data)
         memcpy(slot->data, out->data, out->size);
-    if (!mtask_word_cas(&slot->state, &state, MTASK__SLOT_DONE | hand->post.seat << 8))
+    if (mtask__state_kind(state) != MTASK__SLOT_TAKEN ||
+        !mtask_word_cas(&slot->state, &state, mtask__state_as(state, MTASK__SLOT_DONE)))
         for (;;)
             pause();
     mtask__store(&seat->task, 0, RELAXED); /* only a hint */
@@ -5056,6 +5106,7 @@ static bool mtask__hand_init(mtask__hand *hand, const char *in) {
     mtask_bytes_fn init;
     memset(&outcome, 0, sizeof outcome);
     if (hand->post.init.offset != 0) {
+        mtask_word_store(&hand->seat->stage, MTASK__SEAT_INIT);
         init = mtask__hand_find(hand, &hand->post.init);
         if (init == NULL)
             outcome.status = MTASK_NOT_FOUND;
@@ -5165,7 +5216,10 @@ typedef struct mtask__entry_of_slot {
     size_t in_size;
     int64_t limit;
     mtask_status verdict; /* why it was EXPIRED */
-    unsigned next;        /* free slot; SLOTS: none */
+    mtask_word
+        known;     /* 1: the rest was written; the manager looks at this first, since what leads it
+                         here goes through another process, of which this language knows nothing */
+    unsigned next; /* free slot; SLOTS: none */
 } mtask__tenant;
 
 /* Bytes that go through a process's socket. */
@@ -5219,8 +5273,9 @@ struct mtask_procpool {
     int64_t shortest; /* limit of all tasks so far */
     mtask_procpool_stats stats;
     mtask__tenant tenants[MTASK__SLOTS];
-    mtask_word attention; /* 1: the manager is to look at what is wanted of it */
-    mtask_word ended;     /* 1: all is over */
+    uint16_t generations[MTASK__SLOTS]; /* how often each slot was READY */
+    mtask_word attention;               /* 1: the manager is to look at what is wanted of it */
+    mtask_word ended;                   /* 1: all is over */
     mtask_thread manager;
     uint64_t manager_id;
     /* The manager's own: */
@@ -5251,6 +5306,13 @@ static mtask__procmap *mtask__source_map(mtask__source *source) {
 
 static mtask__berth *mtask__procpool_slot(const mtask_procpool *pool, unsigned number) {
     return &pool->table->slots[number];
+}
+
+/* What the manager knows of a slot that a process has taken. */
+static mtask__tenant *mtask__procpool_tenant(mtask_procpool *pool, unsigned number) {
+    mtask__tenant *tenant = &pool->tenants[number];
+    (void)mtask__load(&tenant->known, ACQUIRE); /* pairs with mtask__procpool_announce */
+    return tenant;
 }
 
 /* Around forks: the lock is held, so that the child does not find it locked. */
@@ -5307,9 +5369,9 @@ static unsigned mtask__procpool_orders(const mtask_procpool *pool) {
     mtask_word ready = mtask_word_load(&table->ready);
     mtask_word claim = mtask_word_load(&table->claim);
     while (claim != ready && ready - claim > MTASK__SLOTS) {
-        unsigned number = mtask__load(&table->order[claim % MTASK__ORDERS], RELAXED); /* own */
+        mtask_word order = mtask__load(&table->order[claim % MTASK__ORDERS], RELAXED); /* own */
         mtask_word seen = claim;
-        if (mtask_word_load(&table->slots[number].state) == MTASK__SLOT_READY)
+        if (mtask_word_load(&table->slots[order & 0xffff].state) == mtask__order_state(order))
             break;
         (void)mtask_word_cas(&table->claim, &seen, claim + 1);
         claim = mtask_word_load(&table->claim);
@@ -5340,9 +5402,11 @@ static void mtask__procpool_give_slot(mtask_procpool *pool, unsigned number) {
 static void mtask__procpool_announce(mtask_procpool *pool, unsigned number) {
     mtask__table *table = pool->table;
     mtask_word ready = mtask_word_load(&table->ready);
-    mtask_word_store(&mtask__procpool_slot(pool, number)->state, MTASK__SLOT_READY);
+    mtask_word state = MTASK__SLOT_READY | (mtask_word)++pool->generations[number] << 16;
+    mtask__store(&pool->tenants[number].known, 1, RELEASE); /* pairs with mtask__procpool_tenant */
+    mtask_word_store(&mtask__procpool_slot(pool, number)->state, state);
     /* relaxed: pairs with the load in mtask__hand_claim */
-    mtask__store(&table->order[ready % MTASK__ORDERS], (uint16_t)number, RELAXED);
+    mtask__store(&table->order[ready % MTASK__ORDERS], mtask__order_of(number, state), RELAXED);
     mtask_word_store(&table->ready, ready + 1);
 }
 
@@ -5496,8 +5560,10 @@ static void mtask__procpool_wake(mtask_procpool *pool, unsigned tasks) {
 
 /* Takes a slot back that nobody has taken; whether it could. */
 static bool mtask__procpool_retract(mtask_procpool *pool, unsigned number) {
-    mtask_word state = MTASK__SLOT_READY;
-    return mtask_word_cas(&mtask__procpool_slot(pool, number)->state, &state, MTASK__SLOT_FREE);
+    mtask_word *word = &mtask__procpool_slot(pool, number)->state;
+    mtask_word state = mtask_word_load(word);
+    return mtask__state_kind(state) == MTASK__SLOT_READY &&
+           mtask_word_cas(word, &state, MTASK__SLOT_FREE);
 }
 
 /* ---- >>procpool-end: how tasks end ---- */
@@ -5687,7 +5753,7 @@ static void mtask__leaver_end(mtask__leaver *leaver) {
 /* Ends a tenant without a result. */
 static void mtask__procpool_fail_slot(mtask_procpool *pool, unsigned number,
                                       const mtask_outcome *outcome) {
-    const mtask__tenant *tenant = &pool->tenants[number];
+    const mtask__tenant *tenant = mtask__procpool_tenant(pool, number);
     mtask__leaver leaver;
     unsigned put;
     if (tenant->map != NULL)
@@ -5782,7 +5848,7 @@ static void mtask__harvest_flush(mtask_procpool *pool, mtask__harvest *harvest) 
 /* Takes a result, or a text: of `size` bytes at `data`; NULL: there was no memory for it. */
 static void mtask__harvest_add(mtask_procpool *pool, mtask__harvest *harvest, unsigned number,
                                mtask_status status, const char *data, size_t size) {
-    const mtask__tenant *tenant = &pool->tenants[number];
+    const mtask__tenant *tenant = mtask__procpool_tenant(pool, number);
     mtask_outcome *outcome = &harvest->leavers[harvest->count].outcome;
     harvest->leavers[harvest->count].canceled = false;
     memset(outcome, 0, sizeof *outcome);
@@ -5862,7 +5928,7 @@ static void mtask__crew_give(mtask_procpool *pool, mtask__crew *crew, mtask__sea
     mtask_word wanted = mtask_word_load(&seat->wants);
     mtask__transfer *give = &crew->give;
     if (wanted != 0 && wanted <= MTASK__SLOTS && give->slot < 0) {
-        const mtask__tenant *tenant = &pool->tenants[wanted - 1];
+        const mtask__tenant *tenant = mtask__procpool_tenant(pool, wanted - 1);
         mtask_word_store(&seat->wants, 0);
         mtask__transfer_begin(give, wanted - 1, (char *)(uintptr_t)tenant->in, tenant->in_size);
     }
@@ -5883,6 +5949,8 @@ static size_t mtask__crew_collect(mtask_procpool *pool, unsigned number, mtask__
         count++;
     }
     mtask__crew_give(pool, crew, seat);
+    if (count > 0)
+        pool->misses = 0;
     return count;
 }
 
@@ -5931,6 +5999,14 @@ static void mtask__procpool_break(mtask_procpool *pool, const char *text) {
 
 /* ---- >>procpool-process-start ---- */
 
+/* Sets the parent's end of the socket, or closes it: processes that are forked close their copy. */
+static void mtask__crew_connect(mtask_procpool *pool, mtask__crew *crew, int socket) {
+    mtask__lock(&pool->lock);
+    mtask__proc_shut(&crew->socket);
+    crew->socket = socket;
+    mtask__unlock(&pool->lock);
+}
+
 /* Starts the process of a seat. MTASK_OK, or as mtask_proc_start_ex. */
 static mtask_status mtask__crew_start(mtask_procpool *pool, unsigned number) {
     mtask__crew *crew = &pool->crew[number];
@@ -5944,6 +6020,7 @@ static mtask_status mtask__crew_start(mtask_procpool *pool, unsigned number) {
     mtask_status status;
     if (!mtask__os_proc_pair(ends, false))
         return mtask__proc_refused();
+    mtask__crew_connect(pool, crew, ends[0]);
     memset(seat, 0, sizeof *seat);
     memcpy(&post, pool->post, sizeof post);
     fds[0] = post.memory = pool->memory.fd;
@@ -5974,13 +6051,12 @@ static mtask_status mtask__crew_start(mtask_procpool *pool, unsigned number) {
     }
     mtask__proc_shut(&ends[1]);
     if (status != MTASK_OK) {
-        mtask__proc_shut(&ends[0]);
+        mtask__crew_connect(pool, crew, -1);
         return status;
     }
     crew->head = 0;
     crew->give.slot = crew->take.slot = -1;
-    mtask__lock(&pool->lock); /* a fork in another thread looks at these */
-    crew->socket = ends[0];
+    mtask__lock(&pool->lock);
     crew->lives = true;
     pool->stats.started++;
     mtask__unlock(&pool->lock);
@@ -6025,7 +6101,7 @@ static void mtask__crew_judge(mtask_procpool *pool, mtask__crew *crew, const mta
     } else if (stage == MTASK__SEAT_STARTING && mtask__verdict_read(crew->ticket, &verdict)) {
         verdict.text[sizeof verdict.text - 1] = 0;
         mtask__procpool_break(pool, verdict.text);
-    } else if (stage == MTASK__SEAT_STARTING && pool->init.offset != 0) {
+    } else if (stage == MTASK__SEAT_INIT) {
         (void)snprintf(text, sizeof text, "a process ended before its initializer did: %.60s", how);
         mtask__procpool_break(pool, text);
     } else if (stage == MTASK__SEAT_STARTING && ++pool->misses >= 20) {
@@ -6050,9 +6126,9 @@ static void mtask__crew_bury_slots(mtask_procpool *pool, unsigned number) {
         mtask__berth *slot = mtask__procpool_slot(pool, i);
         mtask_word state = mtask__load(&slot->state, ACQUIRE); /* pairs with its process's CAS */
         mtask_outcome outcome;
-        if ((state & 0xff) < MTASK__SLOT_TAKEN || state >> 8 != number)
+        if (mtask__state_kind(state) < MTASK__SLOT_TAKEN || mtask__state_seat(state) != number)
             continue;
-        if ((state & 0xff) == MTASK__SLOT_DONE && (int)i != crew->take.slot &&
+        if (mtask__state_kind(state) == MTASK__SLOT_DONE && (int)i != crew->take.slot &&
             slot->size <= sizeof slot->data) { /* it was killed before it could tell */
             mtask__crew_done(pool, crew, i, &harvest);
             mtask__harvest_flush(pool, &harvest);
@@ -6061,8 +6137,8 @@ static void mtask__crew_bury_slots(mtask_procpool *pool, unsigned number) {
         memset(&outcome, 0, sizeof outcome);
         outcome.status = MTASK_CRASHED;
         mtask__code_text(crew->child.code, outcome.text, sizeof outcome.text);
-        if ((state & 0xff) == MTASK__SLOT_EXPIRED) {
-            outcome.status = pool->tenants[i].verdict;
+        if (mtask__state_kind(state) == MTASK__SLOT_EXPIRED) {
+            outcome.status = mtask__procpool_tenant(pool, i)->verdict;
             (void)snprintf(outcome.text, sizeof outcome.text, "%s",
                            outcome.status == MTASK_TIMEOUT ? "it took longer than its limit"
                                                            : "its pool was terminated");
@@ -6086,9 +6162,9 @@ static void mtask__crew_bury(mtask_procpool *pool, unsigned number) {
     crew->take.slot = crew->give.slot = -1;
     (void)__atomic_fetch_and(&table->sleepers[number / 32], ~((mtask_word)1 << number % 32),
                              __ATOMIC_SEQ_CST);
+    mtask__crew_connect(pool, crew, -1);
     mtask__lock(&pool->lock);
     crew->lives = false;
-    mtask__proc_shut(&crew->socket);
     mtask__unlock(&pool->lock);
     mtask__proc_shut(&crew->ticket);
     mtask__child_deinit(&crew->child);
@@ -6110,25 +6186,29 @@ static void mtask__procpool_reap(mtask_procpool *pool) {
 static bool mtask__crew_is_late(mtask_procpool *pool, unsigned number, mtask_word now,
                                 int64_t *left) {
     mtask_word task = mtask__load(&mtask__table_seat(pool->table, number)->task, ACQUIRE);
-    mtask_word state = MTASK__SLOT_TAKEN | number << 8;
     mtask__tenant *tenant;
     mtask__berth *slot;
+    mtask_word state;
     mtask_word began;
     int64_t took;
     if (task == 0 || task > MTASK__SLOTS) /* acquire: pairs with the store in mtask__hand_work */
         return false;
     slot = mtask__procpool_slot(pool, task - 1);
-    tenant = &pool->tenants[task - 1];
+    state = mtask_word_load(&slot->state);
     began = mtask__load(&slot->began, RELAXED);
-    if (began == 0 || tenant->limit <= 0 || mtask_word_load(&slot->state) != state)
+    if (mtask__state_kind(state) != MTASK__SLOT_TAKEN || mtask__state_seat(state) != number ||
+        began == 0)
         return false;
-    took = ((int64_t)(now - began) - 1) * 1000000; /* both were rounded down */
+    tenant = mtask__procpool_tenant(pool, task - 1);
+    if (tenant->limit <= 0)
+        return false;
+    took = ((int64_t)(int32_t)(now - began) - 1) * 1000000; /* both were rounded down */
     if (took < tenant->limit) {
         *left = tenant->limit - took < *left ? tenant->limit - took : *left;
         return false;
     }
     tenant->verdict = MTASK_TIMEOUT; /* for whoever finds it EXPIRED */
-    return mtask_word_cas(&slot->state, &state, MTASK__SLOT_EXPIRED | number << 8);
+    return mtask_word_cas(&slot->state, &state, mtask__state_as(state, MTASK__SLOT_EXPIRED));
 }
 
 /* Kills processes whose task has taken too long. How long to sleep until the next may have: one
@@ -6137,7 +6217,7 @@ static int64_t mtask__procpool_expire(mtask_procpool *pool) {
     int64_t left;
     mtask_word now;
     mtask__lock(&pool->lock);
-    left = pool->shortest;
+    left = pool->used > 0 ? pool->shortest : MTASK_FOREVER;
     mtask__unlock(&pool->lock);
     if (left == MTASK_FOREVER)
         return MTASK_FOREVER;
@@ -6160,8 +6240,9 @@ static void mtask__procpool_signal(mtask_procpool *pool, int number) {
 static void mtask__procpool_purge(mtask_procpool *pool) {
     for (unsigned i = 0; i < mtask__load(&pool->reached, RELAXED); i++) {
         mtask_word state = mtask_word_load(&mtask__procpool_slot(pool, i)->state);
-        if ((state & 0xff) == MTASK__SLOT_EXPIRED && pool->crew[state >> 8].lives)
-            (void)mtask__child_signal(&pool->crew[state >> 8].child, SIGKILL, false);
+        if (mtask__state_kind(state) == MTASK__SLOT_EXPIRED &&
+            pool->crew[mtask__state_seat(state)].lives)
+            (void)mtask__child_signal(&pool->crew[mtask__state_seat(state)].child, SIGKILL, false);
     }
 }
 
@@ -6182,11 +6263,10 @@ static void mtask__procpool_abort(mtask_procpool *pool, const mtask_outcome *out
     for (unsigned i = 0; i < mtask__load(&pool->reached, RELAXED); i++) {
         mtask__berth *slot = mtask__procpool_slot(pool, i);
         mtask_word state = mtask_word_load(&slot->state);
-        if ((state & 0xff) != MTASK__SLOT_TAKEN)
+        if (mtask__state_kind(state) != MTASK__SLOT_TAKEN)
             continue;
         pool->tenants[i].verdict = outcome->status;
-        (void)mtask_word_cas(&slot->state, &state,
-                             (state & ~(mtask_word)0xff) | MTASK__SLOT_EXPIRED);
+        (void)mtask_word_cas(&slot->state, &state, mtask__state_as(state, MTASK__SLOT_EXPIRED));
     }
     mtask__procpool_stop(pool);
     mtask__procpool_signal(pool, SIGTERM);
@@ -6426,6 +6506,26 @@ static void mtask__procpool_kill(mtask_procpool *pool) {
             mtask__child_await_end(&pool->crew[i].child);
 }
 
+/* Into the process's list, and out of it. */
+static void mtask__procpool_link(mtask_procpool *pool) {
+    mtask__proc_state *state = mtask__proc_me();
+    mtask__lock(&state->lock);
+    pool->next = state->pools;
+    state->pools = pool;
+    mtask__unlock(&state->lock);
+}
+
+static void mtask__procpool_unlink(mtask_procpool *pool) {
+    mtask__proc_state *state = mtask__proc_me();
+    mtask_procpool **link;
+    mtask__lock(&state->lock);
+    for (link = &state->pools; *link != NULL && *link != pool; link = &(*link)->next)
+        continue;
+    if (*link == pool)
+        *link = pool->next;
+    mtask__unlock(&state->lock);
+}
+
 static mtask_status mtask__procpool_begin(mtask_procpool *pool) {
     mtask_thread_desc desc;
     mtask_status status = mtask__procpool_copy(pool);
@@ -6433,6 +6533,8 @@ static mtask_status mtask__procpool_begin(mtask_procpool *pool) {
         status = mtask__procpool_memory(pool);
     if (status == MTASK_OK)
         status = mtask__procpool_crew(pool);
+    if (status == MTASK_OK)
+        mtask__procpool_link(pool);
     for (unsigned i = 0; i < pool->workers && status == MTASK_OK; i++)
         status = mtask__crew_start(pool, i);
     memset(&desc, 0, sizeof desc);
@@ -6444,6 +6546,8 @@ static mtask_status mtask__procpool_begin(mtask_procpool *pool) {
         status = mtask_thread_start_ex(&pool->manager, &desc);
     if (status != MTASK_OK && pool->crew != NULL)
         mtask__procpool_kill(pool);
+    if (status != MTASK_OK)
+        mtask__procpool_unlink(pool);
     if (status == MTASK_OK) /* relaxed: only its own callbacks compare with it, later */
         pool->manager_id = mtask_thread_id(&pool->manager);
     return status;
@@ -6475,7 +6579,6 @@ static void mtask__procpool_name(mtask_procpool *pool) {
 
 MTASK_API mtask_status mtask_procpool_create(mtask_procpool **pool,
                                              const mtask_procpool_desc *desc) {
-    mtask__proc_state *state = mtask__proc_me();
     mtask_procpool *made;
     mtask_status status;
     if (pool == NULL)
@@ -6502,10 +6605,6 @@ MTASK_API mtask_status mtask_procpool_create(mtask_procpool **pool,
         mtask__procpool_free(made);
         return status;
     }
-    mtask__lock(&state->lock);
-    made->next = state->pools;
-    state->pools = made;
-    mtask__unlock(&state->lock);
     *pool = made;
     return MTASK_OK;
 }
@@ -6569,13 +6668,15 @@ static bool mtask__proctask_take_out(mtask_procpool *pool, mtask__proctask *task
 static mtask_status mtask__proctask_cancel(mtask_future *future) {
     mtask__proc_state *state = mtask__proc_me();
     mtask__proctask *task = mtask__proctask_of(future);
-    mtask_procpool *pool = task->pool;
+    mtask_procpool *pool;
     bool taken = false;
     unsigned put = 0;
     mtask__lock(&state->lock);
-    if (mtask__procpool_pending(future) && !mtask__proctask_is_lost(future)) {
+    pool = task->pool;
+    if (pool != NULL && mtask__procpool_pending(future) && !mtask__proctask_is_lost(future)) {
         mtask__lock(&pool->lock);
         taken = mtask__proctask_take_out(pool, task);
+        task->pool = taken ? NULL : pool; /* which may be gone before the future has ended */
         put = taken ? mtask__procpool_refill(pool) : 0;
         mtask__unlock(&pool->lock);
         if (taken) {
@@ -6599,11 +6700,12 @@ static bool mtask__proctask_runs(const mtask_future *future) {
     const mtask__proctask *task = (const mtask__proctask *)(const void *)future;
     bool runs = false;
     mtask__lock(&state->lock);
-    if (mtask__procpool_pending(future) && !mtask__proctask_is_lost(future)) {
+    if (task->pool != NULL && mtask__procpool_pending(future) && !mtask__proctask_is_lost(future)) {
         mtask__lock(&task->pool->lock);
         runs = !task->source.queued &&
                (task->slot < 0 ||
-                mtask_word_load(&mtask__procpool_slot(task->pool, (unsigned)task->slot)->state) !=
+                mtask__state_kind(mtask_word_load(
+                    &mtask__procpool_slot(task->pool, (unsigned)task->slot)->state)) !=
                     MTASK__SLOT_READY);
         mtask__unlock(&task->pool->lock);
     }
@@ -6815,7 +6917,8 @@ static bool mtask__procmap_is_fresh(mtask_procpool *pool, const mtask__procmap *
     size_t untouched = map->desc.count - map->next;
     for (unsigned i = 0; i < mtask__load(&pool->reached, RELAXED); i++)
         if (pool->tenants[i].map == map &&
-            mtask_word_load(&mtask__procpool_slot(pool, i)->state) == MTASK__SLOT_READY)
+            mtask__state_kind(mtask_word_load(&mtask__procpool_slot(pool, i)->state)) ==
+                MTASK__SLOT_READY)
             untouched += pool->tenants[i].count;
     return untouched == map->desc.count;
 }
@@ -6825,10 +6928,10 @@ static void mtask__procmap_expire(mtask_procpool *pool, const mtask__procmap *ma
     for (unsigned i = 0; i < mtask__load(&pool->reached, RELAXED); i++) {
         mtask_word *word = &mtask__procpool_slot(pool, i)->state;
         mtask_word state = mtask_word_load(word);
-        if (pool->tenants[i].map != map || (state & 0xff) != MTASK__SLOT_TAKEN)
+        if (pool->tenants[i].map != map || mtask__state_kind(state) != MTASK__SLOT_TAKEN)
             continue;
         pool->tenants[i].verdict = MTASK_CANCELED; /* for whoever finds it EXPIRED */
-        if (mtask_word_cas(word, &state, (state & ~(mtask_word)0xff) | MTASK__SLOT_EXPIRED))
+        if (mtask_word_cas(word, &state, mtask__state_as(state, MTASK__SLOT_EXPIRED)))
             pool->purge = true;
     }
 }
@@ -6875,8 +6978,10 @@ static mtask_status mtask__procmap_cancel(mtask_future *future) {
     mtask__procmap *map = mtask__procmap_of(future);
     bool over = false;
     mtask__lock(&state->lock);
-    if (mtask__procpool_pending(future) && !mtask__procmap_is_lost(future))
+    if (map->pool != NULL && mtask__procpool_pending(future) && !mtask__procmap_is_lost(future))
         over = mtask__procmap_abandon(map->pool, map, true);
+    if (over)
+        map->pool = NULL; /* it may be gone before the future has ended */
     mtask__unlock(&state->lock);
     if (over)
         mtask__procmap_finish(map);
@@ -7036,17 +7141,6 @@ MTASK_API mtask_status mtask_procpool_join(mtask_procpool *pool, int64_t timeout
     return mtask_word_load(&pool->ended) != 0 ? MTASK_OK : status;
 }
 
-static void mtask__procpool_unlink(mtask_procpool *pool) {
-    mtask__proc_state *state = mtask__proc_me();
-    mtask_procpool **link;
-    mtask__lock(&state->lock);
-    for (link = &state->pools; *link != NULL && *link != pool; link = &(*link)->next)
-        continue;
-    if (*link == pool)
-        *link = pool->next;
-    mtask__unlock(&state->lock);
-}
-
 MTASK_API mtask_status mtask_procpool_destroy(mtask_procpool *pool) {
     bool closed;
     if (pool == NULL)
@@ -7084,9 +7178,9 @@ MTASK_API mtask_procpool_stats mtask_procpool_get_stats(mtask_procpool *pool) {
             stats.pending += (map->desc.count - map->next + map->desc.chunk - 1) / map->desc.chunk;
         }
     for (unsigned i = 0; i < mtask__load(&pool->reached, RELAXED); i++) {
-        mtask_word state = mtask_word_load(&mtask__procpool_slot(pool, i)->state) & 0xff;
-        stats.pending += state == MTASK__SLOT_READY;
-        stats.running += state > MTASK__SLOT_READY;
+        unsigned kind = mtask__state_kind(mtask_word_load(&mtask__procpool_slot(pool, i)->state));
+        stats.pending += kind == MTASK__SLOT_READY;
+        stats.running += kind > MTASK__SLOT_READY;
     }
     for (unsigned i = 0; i < pool->workers; i++)
         stats.alive += pool->crew[i].lives;
@@ -7419,7 +7513,7 @@ static int mtask__fd_highest(void) {
     const struct dirent *entry;
     int highest = 2;
     if (directory == NULL)
-        return 1023;
+        return (int)sysconf(_SC_OPEN_MAX) - 1;
     while ((entry = readdir(directory)) != NULL) {
         int fd = atoi(entry->d_name);
         highest = fd > highest ? fd : highest;
@@ -7500,6 +7594,8 @@ static mtask_status mtask__os_proc_affinity(const unsigned *cpus, size_t count) 
     size_t size;
     cpu_set_t *set;
     int result;
+    if (count == 0)
+        return MTASK_OK;
     for (size_t i = 0; i < count; i++)
         most = cpus[i] > most ? cpus[i] : most;
     if (most > 65535) {
@@ -7573,19 +7669,31 @@ static int mtask__shm_follow(int directory, const char *name) {
     return block;
 }
 
-/* No process can be forked meanwhile, which would hold the lock, too. */
-static bool mtask__shm_lock(int directory) {
+/* The directory, locked; -1: errno. A process that is forked in the midst of it would hold the lock,
+   too: so none is. */
+static int mtask__shm_lock(bool make) {
     int result;
+    int directory;
     mtask__lock(&mtask__proc_me()->name_lock);
+    directory = mtask__shm_directory(make);
+    if (directory < 0) {
+        mtask__unlock(&mtask__proc_process.name_lock);
+        return -1;
+    }
     do
         result = flock(directory, LOCK_EX);
     while (result != 0 && errno == EINTR);
-    if (result != 0)
-        mtask__unlock(&mtask__proc_process.name_lock);
-    return result == 0;
+    if (result == 0)
+        return directory;
+    mtask__proc_shut(&directory);
+    mtask__unlock(&mtask__proc_process.name_lock);
+    return -1;
 }
 
 static void mtask__shm_unlock(int directory) {
+    int saved = errno;
+    (void)flock(directory, LOCK_UN);
+    errno = saved;
     mtask__proc_shut(&directory);
     mtask__unlock(&mtask__proc_process.name_lock);
 }
@@ -7593,12 +7701,10 @@ static void mtask__shm_unlock(int directory) {
 static mtask_status mtask__os_shm_link(mtask_shm *shm) {
     char target[40];
     bool made = false;
-    int directory = mtask__shm_directory(true);
+    int directory = mtask__shm_lock(true);
     (void)snprintf(target, sizeof target, "/proc/%ld/fd/%d", (long)getpid(), shm->fd);
-    if (directory < 0 || !mtask__shm_lock(directory)) {
-        mtask__proc_shut(&directory);
+    if (directory < 0)
         return MTASK_SYSTEM;
-    }
     made = symlinkat(target, directory, shm->name) == 0;
     if (!made && errno == EEXIST) {
         int other = mtask__shm_follow(directory, shm->name);
@@ -7619,13 +7725,10 @@ static mtask_status mtask__os_shm_unlink(const mtask_shm *shm) {
     char is[sizeof target + 1];
     ssize_t length;
     bool gone = false;
-    int directory = mtask__shm_directory(false);
+    int directory = mtask__shm_lock(false);
     (void)snprintf(target, sizeof target, "/proc/%ld/fd/%d", (long)getpid(), shm->fd);
-    if (directory < 0 || !mtask__shm_lock(directory)) {
-        bool none = directory < 0 && errno == ENOENT;
-        mtask__proc_shut(&directory);
-        return none ? MTASK_NOT_FOUND : MTASK_SYSTEM;
-    }
+    if (directory < 0)
+        return errno == ENOENT ? MTASK_NOT_FOUND : MTASK_SYSTEM;
     length = readlinkat(directory, shm->name, is, sizeof is - 1);
     is[length < 0 ? 0 : length] = 0;
     if (strcmp(is, target) == 0)
@@ -7639,14 +7742,12 @@ static mtask_status mtask__os_shm_find(const char *name, int *fd) {
     if (directory < 0)
         return errno == ENOENT ? MTASK_NOT_FOUND : MTASK_SYSTEM;
     *fd = mtask__shm_follow(directory, name);
-    if (*fd >= 0 || errno != ENOENT) {
-        mtask__proc_shut(&directory);
+    mtask__proc_shut(&directory);
+    if (*fd >= 0 || errno != ENOENT)
         return *fd >= 0 ? MTASK_OK : MTASK_SYSTEM;
-    }
-    if (!mtask__shm_lock(directory)) {
-        mtask__proc_shut(&directory);
+    directory = mtask__shm_lock(false);
+    if (directory < 0)
         return MTASK_NOT_FOUND;
-    }
     *fd = mtask__shm_follow(directory, name); /* a new creator may have come */
     if (*fd < 0 && errno == ENOENT)
         (void)unlinkat(directory, name, 0);
@@ -7797,6 +7898,9 @@ static int mtask__shm_lock(void) {
 }
 
 static void mtask__shm_unlock(int lock) {
+    int saved = errno;
+    (void)flock(lock, LOCK_UN);
+    errno = saved;
     mtask__proc_shut(&lock);
     mtask__unlock(&mtask__proc_process.name_lock);
 }
