@@ -75,6 +75,7 @@
 
    CONTENTS: grep for the tag.
      >>io  >>address  >>tcp  >>stream  >>offload  >>file  >>signal  >>child  >>serve
+     >>io-siblings
      implementation: >>io-contract  >>io-state  >>io-record  >>io-wait  >>io-thread  >>io-try
      >>stream-out  >>stream-in  and the same again
      platforms: >>linux-io  >>posix-io
@@ -542,6 +543,11 @@ MTASK_API mtask_status mtask_server_destroy(mtask_server *server);
 MTASK_API mtask_status mtask_serve(const char *address, mtask_handler *handler,
                                    const mtask_serve_desc *desc);
 
+/* ---- >>io-siblings: what mtask_proc.h stands on; not for users ---- */
+
+/* Sees to forks: whoever does so after this runs his handlers inside of these. */
+MTASK_API void mtask__io_init(void);
+
 # ifdef __cplusplus
 } /* extern "C" */
 # endif
@@ -741,7 +747,7 @@ static void mtask__io_fork_child(void) {
 }
 
 /* Before the first use. */
-static void mtask__io_init(void) {
+MTASK_API void mtask__io_init(void) {
     mtask__at_fork(&mtask__io_process.watched, mtask__io_fork_prepare, mtask__io_fork_parent,
                    mtask__io_fork_child);
 }

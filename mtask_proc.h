@@ -1945,7 +1945,18 @@ static int mtask__launch_start(const mtask__launch *launch, pid_t *pid) {
 
 /* ---- >>cmd ---- */
 
+/* The ends of a command's pipes must not get into processes that others fork meanwhile: as long as
+   such a process has one, nobody sees the end of what goes through it. So between the making of the
+   pipes and the closing of the command's ends nobody forks; this process's ends are in a list by which
+   a forked process closes its copies. */
+static void mtask__spawn_begin(void);
+static void mtask__spawn_end(void);
+static void mtask__cmd_link(mtask_cmd *cmd);
+static void mtask__cmd_unlink(mtask_cmd *cmd);
+
 struct mtask_cmd {
+    mtask_cmd *next; /* in the process's list */
+    mtask_cmd *prev;
     mtask__child child;
     int pipes[3];   /* this process's ends; -1: none, or closed */
     bool group;     /* signals go to all of its group */
@@ -2118,16 +2129,20 @@ static mtask_status mtask__cmd_begin(mtask_cmd *cmd, const char *const *argv,
         status = mtask__cmd_find(argv[0], mtask__env_path(env), found, sizeof found);
         launch.path = found;
     }
-    if (status == MTASK_OK)
-        status = mtask__cmd_connect_all(cmd, &launch, opts);
+    if (status != MTASK_OK)
+        return status;
+    mtask__spawn_begin();
+    status = mtask__cmd_connect_all(cmd, &launch, opts);
     if (status == MTASK_OK)
         status = mtask__cmd_spawn(cmd, &launch);
     for (int i = 0; i < 3; i++)
         mtask__proc_shut(&launch.stdio[i]);
+    mtask__spawn_end();
     return status;
 }
 
 static void mtask__cmd_free(mtask_cmd *cmd) {
+    mtask__cmd_unlink(cmd);
     for (int i = 0; i < 3; i++)
         mtask__proc_drop(&cmd->pipes[i]);
     mtask__child_deinit(&cmd->child);
@@ -2152,6 +2167,7 @@ static mtask_status mtask__cmd_make(mtask_cmd **made, const char *const *argv,
     mtask__child_init(&cmd->child, 0);
     cmd->pipes[0] = cmd->pipes[1] = cmd->pipes[2] = -1;
     cmd->group = group || opts->group || opts->session;
+    mtask__cmd_link(cmd);
     if (opts->shell && (line = mtask__cmd_shell(argv)) == NULL)
         status = MTASK_NOMEM;
     else
@@ -3311,7 +3327,9 @@ typedef struct mtask__proc_state {
     unsigned pool_names; /* and pools */
     const char *program; /* argv[0] */
     mtask_proc *children;
-    mtask_proc *released;    /* handles that nobody has any more */
+    mtask_proc *released; /* handles that nobody has any more */
+    mtask_word spawning;  /* spawns in progress, during which nobody forks: see >>cmd */
+    mtask_cmd *cmds;
     mtask_mutex server_lock; /* held during a talk with the fork server; guards: */
     mtask__child server;
     int server_socket; /* valid if `serving` */
@@ -3330,9 +3348,13 @@ static void mtask__procpool_fork_parent(void);
 static void mtask__procpool_fork_child(void);
 
 static void mtask__proc_fork_prepare(void) {
+    mtask_word spawning;
     mtask__lock(&mtask__proc_process.server_lock);
     mtask__lock(&mtask__proc_process.name_lock);
     mtask__lock(&mtask__proc_process.lock);
+    while ((spawning = mtask_word_load(&mtask__proc_process.spawning)) != 0) /* none begins */
+        (void)mtask__wait(&mtask__proc_process.spawning, spawning, MTASK_FOREVER,
+                          MTASK__NOPARK | MTASK__NOCANCEL);
     mtask__proc_process.forking = getpid();
     mtask__procpool_fork_prepare();
 }
@@ -3361,6 +3383,7 @@ static void mtask__proc_fork_child(void) {
     state->serving = false;
     state->started = false;
     state->parent = state->forking;
+    state->spawning = 0;
     state->children = state->released = NULL; /* the parent's; whoever has a handle may close it */
     memset(&state->lock, 0, sizeof state->lock);
     memset(&state->server_lock, 0, sizeof state->server_lock);
@@ -3370,9 +3393,56 @@ static void mtask__proc_fork_child(void) {
 /* The process's state, which forks know of. */
 static mtask__proc_state *mtask__proc_me(void) {
     mtask__proc_state *state = &mtask__proc_process;
-    mtask__at_fork(&state->watched, mtask__proc_fork_prepare, mtask__proc_fork_parent,
-                   mtask__proc_fork_child);
+    if (mtask__load(&state->watched, ACQUIRE) == 0) { /* pairs with the store in mtask__at_fork */
+        mtask__io_init(); /* first: a spawn, for which a fork waits, takes locks of mtask_io.h's */
+        mtask__at_fork(&state->watched, mtask__proc_fork_prepare, mtask__proc_fork_parent,
+                       mtask__proc_fork_child);
+    }
     return state;
+}
+
+static void mtask__spawn_begin(void) {
+    mtask__proc_state *state = mtask__proc_me();
+    mtask__lock(&state->lock);
+    (void)mtask_word_add(&state->spawning, 1);
+    mtask__unlock(&state->lock);
+}
+
+static void mtask__spawn_end(void) {
+    mtask__proc_state *state = &mtask__proc_process;
+    if (mtask_word_add(&state->spawning, (mtask_word)-1) == 1)
+        mtask__wake(&state->spawning, INT_MAX, 0);
+}
+
+static void mtask__cmd_link(mtask_cmd *cmd) {
+    mtask__proc_state *state = mtask__proc_me();
+    mtask__lock(&state->lock);
+    cmd->next = state->cmds;
+    if (cmd->next != NULL)
+        cmd->next->prev = cmd;
+    state->cmds = cmd;
+    mtask__unlock(&state->lock);
+}
+
+static void mtask__cmd_unlink(mtask_cmd *cmd) {
+    mtask__proc_state *state = mtask__proc_me();
+    mtask__lock(&state->lock);
+    if (cmd->prev != NULL)
+        cmd->prev->next = cmd->next;
+    else if (state->cmds == cmd)
+        state->cmds = cmd->next;
+    if (cmd->next != NULL)
+        cmd->next->prev = cmd->prev;
+    mtask__unlock(&state->lock);
+}
+
+/* In a process that mtask has forked. */
+static void mtask__cmds_leave(void) {
+    mtask__proc_state *state = &mtask__proc_process;
+    for (mtask_cmd *cmd = state->cmds; cmd != NULL; cmd = cmd->next)
+        for (int i = 0; i < 3; i++)
+            mtask__proc_drop(&cmd->pipes[i]);
+    state->cmds = NULL;
 }
 
 /* The pipe by which children see the end of this process. Its reading end; -1: errno. */
@@ -3883,6 +3953,7 @@ static mtask_status mtask__start_fork(const mtask__start *start, int file, mtask
         mtask__child_init(child, pid);
         return MTASK_OK;
     }
+    mtask__cmds_leave();
     memset(&order, 0, sizeof order);
     order.fn = desc->fn;
     order.arg = desc->arg;
