@@ -1747,8 +1747,11 @@ static int mtask__child_fd(mtask__child *child) {
     int ends[2];
     int fd;
     mtask__lock(&child->lock);
+    if (child->lost && child->process < 0)
+        mtask__proc_shut(&child->fd); /* it tells of nothing any more */
+    errno = ENOSYS;
     if (child->fd < 0 && !mtask__child_has_ended(child)) {
-        child->fd = mtask__os_proc_fd(child->pid);
+        child->fd = child->remote ? -1 : mtask__os_proc_fd(child->pid);
     } else if (child->fd < 0 && mtask__os_proc_pipe(ends)) {
         close(ends[1]);
         child->fd = ends[0];
@@ -5986,8 +5989,11 @@ static bool mtask__crew_take(mtask_procpool *pool, mtask__crew *crew, mtask__har
 static void mtask__crew_done(mtask_procpool *pool, mtask__crew *crew, unsigned number,
                              mtask__harvest *harvest) {
     const mtask__berth *slot = mtask__procpool_slot(pool, number);
-    size_t size = (size_t)slot->size;
-    mtask_status status = (mtask_status)slot->status;
+    size_t size;
+    mtask_status status;
+    (void)mtask__procpool_tenant(pool, number); /* who filled the slot has done so before */
+    size = (size_t)slot->size;
+    status = (mtask_status)slot->status;
     if (size <= sizeof slot->data)
         mtask__harvest_add(pool, harvest, number, status, (const char *)slot->data, size);
     else
@@ -6294,7 +6300,8 @@ static int64_t mtask__procpool_expire(mtask_procpool *pool) {
         return MTASK_FOREVER;
     now = mtask__milliseconds();
     for (unsigned i = 0; i < pool->workers; i++)
-        if (pool->crew[i].lives && mtask__crew_is_late(pool, i, now, &left))
+        if (pool->crew[i].lives && !mtask__child_has_ended(&pool->crew[i].child) &&
+            mtask__crew_is_late(pool, i, now, &left))
             (void)mtask__child_signal(&pool->crew[i].child, SIGKILL, false);
     return left;
 }
@@ -6843,6 +6850,7 @@ static mtask__proctask *mtask__proctask_new(mtask_procpool *pool, const void *in
 /* Submits a task that has been made; it is freed on failure. */
 static mtask_status mtask__procpool_enqueue(mtask_procpool *pool, mtask__proctask *task,
                                             int64_t deadline) {
+    bool timed = task->limit > 0; /* it may have ended and be gone soon */
     mtask_status status;
     unsigned put = 0;
     mtask__lock(&pool->lock);
@@ -6855,7 +6863,7 @@ static mtask_status mtask__procpool_enqueue(mtask_procpool *pool, mtask__proctas
     }
     mtask__unlock(&pool->lock);
     mtask__procpool_wake(pool, put);
-    if (status == MTASK_OK && task->limit > 0)
+    if (status == MTASK_OK && timed)
         mtask__procpool_nudge(pool);
     return status;
 }
@@ -7578,13 +7586,13 @@ MTASK_API void mtask_procimap_close(mtask_procimap *imap) {
 # if !defined(__GLIBC__) || defined(MTASK_FORCE_POSIX)
 #  include <dirent.h>
 
-/* The highest descriptor that is open. */
+/* The highest descriptor that is open; -1: errno. */
 static int mtask__fd_highest(void) {
     DIR *directory = opendir("/dev/fd");
     const struct dirent *entry;
     int highest = 2;
     if (directory == NULL)
-        return (int)sysconf(_SC_OPEN_MAX) - 1;
+        return -1;
     while ((entry = readdir(directory)) != NULL) {
         int fd = atoi(entry->d_name);
         highest = fd > highest ? fd : highest;
@@ -7595,8 +7603,9 @@ static int mtask__fd_highest(void) {
 
 static int mtask__close_each_from(posix_spawn_file_actions_t *actions, int from) {
     int highest = mtask__fd_highest();
-    int error = 0;
-    for (int fd = from; fd <= highest && error == 0; fd++)
+    int limit = (int)sysconf(_SC_OPEN_MAX); /* beyond which they would be refused */
+    int error = highest < 0 ? errno : 0;
+    for (int fd = from; fd <= highest && fd < limit && error == 0; fd++)
         error = posix_spawn_file_actions_addclose(actions, fd);
     return error;
 }
