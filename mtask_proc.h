@@ -71,8 +71,12 @@
 
    CONTENTS: grep for the tag.
      >>buf  >>proc  >>cmd  >>conn  >>conn-listener  >>shm  >>array  >>arena  >>procpool  >>procimap
-     implementation: TODO
-     platforms: >>linux-proc  >>posix-proc
+     implementation: >>proc-contract  >>proc-common  >>child  >>launch  >>conn-send  >>conn-receive
+     >>conn-auth  >>proc-state  >>module  >>ticket  >>proc-run  >>proc-start  >>forkserver  >>proc-all
+     >>procpool-table  >>procpool-process  >>procpool-state  >>procpool-publish  >>procpool-end
+     >>procpool-manager  >>procpool-start  >>procpool-limits  >>procpool-manage  >>procpool-submit
+     >>procpool-map  >>procpool-close  and the same again
+     platforms: >>posix-spawn  >>linux-proc  >>posix-proc
 
    OPTIONS (define them before the include, the same in every file)
      MTASK_PROCPOOL_INLINE  bytes of a task's input, and of its result, that need no system call
@@ -221,8 +225,9 @@ MTASK_API mtask_status mtask_proc_kill(mtask_proc *proc);
 MTASK_API mtask_status mtask_proc_signal(mtask_proc *proc, int number);
 
 /* *fd receives a descriptor that becomes readable when it ends, for mtask_conn_wait, mtask_io_wait,
-   poll. It is the handle's: do not read or close it. MTASK_OK, MTASK_INVALID, MTASK_SYSTEM, MTASK_UNSUPPORTED (one that runs, where there are no pidfds; not of a fork server's).
-   Does not wait. */
+   poll. It is the handle's: do not read or close it. MTASK_OK, MTASK_INVALID, MTASK_SYSTEM,
+   MTASK_UNSUPPORTED (one that runs, where there are no pidfds; not of a fork server's). Does not
+   wait. */
 MTASK_API mtask_status mtask_proc_sentinel(mtask_proc *proc, int *fd);
 
 /* Frees the handle of a process that has ended. MTASK_OK (also NULL); MTASK_INVALID: it runs,
@@ -260,8 +265,9 @@ MTASK_API mtask_status mtask_proc_enumerate(mtask_proc_info *infos, size_t capac
 MTASK_API mtask_status mtask_proc_join_all(int64_t timeout);
 
 /* Starts the process that MTASK_PROC_FORKSERVER forks from; otherwise the first use does. Early is
-   better: it inherits 0, 1 and 2, the environment and the working directory of now. `preload` (NULL allowed), a function of this program, runs in it first. If it has been killed, the
-   next use starts it anew, with the same `preload`. MTASK_OK, also if it runs; and as mtask_proc_start_ex. */
+   better: it inherits 0, 1 and 2, the environment and the working directory of now. `preload` (NULL
+   allowed), a function of this program, runs in it first. If it has been killed, the next use
+   starts it anew, with the same `preload`. MTASK_OK, also if it runs; and as mtask_proc_start_ex. */
 MTASK_API mtask_status mtask_forkserver_start(void (*preload)(void));
 
 /* Ends it; processes that it made go on. MTASK_OK, also if there is none. */
@@ -322,9 +328,9 @@ typedef struct mtask_cmd_result {
    code was not 0. MTASK_NOT_FOUND: no such program or directory. MTASK_TIMEOUT: killed;
    MTASK_OVERFLOW: killed, because it wrote more than `limit`; MTASK_CANCELED: killed, the calling
    task is cancelled: what was captured is there. MTASK_INVALID (no program; a negative time-out; a
-   mode that cannot be), MTASK_NOMEM, MTASK_SYSTEM (EACCES: not a program ...). Unless it is killed, it ends only when all who hold the captured ends have closed them. It begins
-   with no signal blocked, and with SIGPIPE and SIGXFSZ as usual. Input that the command does not read is
-   dropped. */
+   mode that cannot be), MTASK_NOMEM, MTASK_SYSTEM (EACCES: not a program ...). Unless it is killed,
+   it ends only when all who hold the captured ends have closed them. It begins with no signal
+   blocked, and with SIGPIPE and SIGXFSZ as usual. Input that the command does not read is dropped. */
 MTASK_API mtask_status mtask_cmd_run(const char *const *argv, const mtask_cmd_opts *opts,
                                      mtask_cmd_result *result);
 
@@ -353,9 +359,10 @@ MTASK_API pid_t mtask_cmd_pid(const mtask_cmd *cmd);
 
 /* Writes `input`, closes its input, reads all its output until that ends, and waits for its end,
    however much either side writes. MTASK_OK, MTASK_TIMEOUT, MTASK_CANCELED: it goes on, nothing is
-   lost: call it again, with the same input, whose rest is written then; MTASK_OVERFLOW: more than `limit` bytes (0: no limit); it goes on; MTASK_NOMEM, MTASK_INVALID,
-   MTASK_SYSTEM. After MTASK_OK and MTASK_OVERFLOW what was captured is in `result` (NULL: is dropped), which need
-   not be zeroed before; else it stays with the command, and the result is empty. */
+   lost: call it again, with the same input, whose rest is written then; MTASK_OVERFLOW: more than
+   `limit` bytes (0: no limit); it goes on; MTASK_NOMEM, MTASK_INVALID, MTASK_SYSTEM. After MTASK_OK
+   and MTASK_OVERFLOW what was captured is in `result` (NULL: is dropped), which need not be zeroed
+   before; else it stays with the command, and the result is empty. */
 MTASK_API mtask_status mtask_cmd_communicate(mtask_cmd *cmd, const void *input, size_t size,
                                              size_t limit, mtask_cmd_result *result,
                                              int64_t timeout);
@@ -391,8 +398,8 @@ typedef struct mtask_conn mtask_conn;
    MTASK_NOMEM, MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_pipe(mtask_conn **a, mtask_conn **b, bool duplex);
 
-/* The descriptor: to hand to another process, or to wait for; but what has been received in part, or
-   did not fit, only mtask_conn_poll and mtask_conn_wait know of. -1: NULL. */
+/* The descriptor: to hand to another process, or to wait for; but what has been received in part,
+   or did not fit, only mtask_conn_poll and mtask_conn_wait know of. -1: NULL. */
 MTASK_API int mtask_conn_fd(const mtask_conn *conn);
 
 /* Makes a connection of the descriptor of one, as got from another process; then it is its own.
@@ -401,9 +408,9 @@ MTASK_API mtask_status mtask_conn_open(mtask_conn **conn, int fd);
 
 /* Sends one message, also an empty one, waiting for room. MTASK_OK. MTASK_BROKEN: nobody is at the
    other end, or a message was cut short before. MTASK_TIMEOUT, MTASK_CANCELED: nothing was sent;
-   or, of a message of more than 16 KiB (through another socket than a pipe's: of any), a part of it:
-   then later sends answer MTASK_BROKEN.
-   MTASK_INVALID (negative; the end only receives), MTASK_NOMEM, MTASK_DEADLOCK, MTASK_SYSTEM. */
+   or, of a message of more than 16 KiB (through another socket than a pipe's: of any), a part of
+   it: then later sends answer MTASK_BROKEN. MTASK_INVALID (negative; the end only receives),
+   MTASK_NOMEM, MTASK_DEADLOCK, MTASK_SYSTEM. */
 MTASK_API mtask_status mtask_conn_send(mtask_conn *conn, const void *data, size_t size,
                                        int64_t timeout);
 
@@ -424,9 +431,9 @@ MTASK_API mtask_status mtask_conn_recv_into(mtask_conn *conn, void *buffer, size
 MTASK_API mtask_status mtask_conn_send_fds(mtask_conn *conn, const void *data, size_t size,
                                            const int *fds, size_t count, int64_t timeout);
 
-/* The same; fds receives the descriptors, close-on-exec, *count how many. Those beyond `capacity` are closed, as are those of a message that another function receives. Also
-   MTASK_SYSTEM, errno EMFILE: they could not be had and are lost; the message can still be
-   received. */
+/* The same; fds receives the descriptors, close-on-exec, *count how many. Those beyond `capacity`
+   are closed, as are those of a message that another function receives. Also MTASK_SYSTEM, errno
+   EMFILE: they could not be had and are lost; the message can still be received. */
 MTASK_API mtask_status mtask_conn_recv_fds(mtask_conn *conn, mtask_buf *message, int *fds,
                                            size_t capacity, size_t *count, int64_t timeout);
 
@@ -486,9 +493,9 @@ MTASK_API mtask_status mtask_conn_listener_open(mtask_conn_listener **listener, 
                                                 const mtask_conn_desc *desc);
 
 /* Accepts a connection, for which it waits at most `timeout` nanoseconds, and has it prove that it
-   knows the key, which takes at most `patience`. In a forked child, too. MTASK_OK. MTASK_AUTH: it gave a
-   wrong one, or none in time, or what is not this protocol; it is closed; accept goes on to work.
-   Those of mtask_tcp_accept. After an error *conn is NULL. */
+   knows the key, which takes at most `patience`. In a forked child, too. MTASK_OK. MTASK_AUTH: it
+   gave a wrong one, or none in time, or what is not this protocol; it is closed; accept goes on to
+   work. Those of mtask_tcp_accept. After an error *conn is NULL. */
 MTASK_API mtask_status mtask_conn_listener_accept(mtask_conn_listener *listener, mtask_conn **conn,
                                                   int64_t timeout);
 
@@ -523,10 +530,12 @@ typedef struct mtask_shm {
     char name[MTASK_SHM_NAME]; /* "": anonymous */
 } mtask_shm;
 
-/* Makes a block of `size` bytes, all zero. `name` (NULL: none): letters, digits and ".-_", at most MTASK_SHM_NAME - 1, the first not a dot; processes of the same user find it by that, while the creator lives and has
-   not closed it: the name goes with it, however it ends. Memory is taken as it is used; it is given
-   back when the last who has it has closed it or ended. Close it. MTASK_OK; MTASK_INVALID (size 0,
-   a name that cannot be); MTASK_NOMEM; MTASK_SYSTEM (EEXIST: another has that name). */
+/* Makes a block of `size` bytes, all zero. `name` (NULL: none): letters, digits and ".-_", at most
+   MTASK_SHM_NAME - 1, the first not a dot; processes of the same user find it by that, while the
+   creator lives and has not closed it: the name goes with it, however it ends. Memory is taken as
+   it is used; it is given back when the last who has it has closed it or ended. Close it. MTASK_OK;
+   MTASK_INVALID (size 0, a name that cannot be); MTASK_NOMEM; MTASK_SYSTEM (EEXIST: another has
+   that name). */
 MTASK_API mtask_status mtask_shm_create(mtask_shm *shm, const char *name, size_t size);
 
 /* Attaches a block by its name, or by a descriptor from another process's `fd`, which stays the
@@ -607,7 +616,8 @@ MTASK_API mtask_status mtask_arena_attach(mtask_arena *arena, const char *name);
 MTASK_API mtask_status mtask_arena_attach_fd(mtask_arena *arena, int fd);
 
 /* Takes a piece of `size` bytes, all zero, aligned to 64. MTASK_OK; MTASK_NOMEM: the arena is full;
-   MTASK_INVALID (size 0), MTASK_BROKEN, MTASK_SYSTEM. Any process; what a killed process had taken stays taken. */
+   MTASK_INVALID (size 0), MTASK_BROKEN, MTASK_SYSTEM. Any process; what a killed process had taken
+   stays taken. */
 MTASK_API mtask_status mtask_arena_alloc(mtask_arena *arena, size_t size, void **piece);
 
 /* Gives a piece back. MTASK_OK (also NULL); MTASK_INVALID: not a piece, or given back already. */
@@ -734,9 +744,9 @@ typedef struct mtask_procmap_desc {
 
 /* Does fn to all items and waits until all have ended, at most `timeout` nanoseconds. Items that
    fail do not stop the others. MTASK_OK; MTASK_FAILED: `outcome` (NULL allowed) is the failure of
-   the first item that failed, by index; MTASK_TIMEOUT, MTASK_CANCELED: what has not begun is cancelled, what runs is killed, and nobody
-   reads or writes the arrays any more;
-   MTASK_INVALID, and as mtask_procpool_submit. */
+   the first item that failed, by index; MTASK_TIMEOUT, MTASK_CANCELED: what has not begun is
+   cancelled, what runs is killed, and nobody reads or writes the arrays any more; MTASK_INVALID,
+   and as mtask_procpool_submit. */
 MTASK_API mtask_status mtask_procpool_map(mtask_procpool *pool, const mtask_procmap_desc *desc,
                                           mtask_outcome *outcome, int64_t timeout);
 
@@ -777,6 +787,7 @@ typedef struct mtask_procpool_stats {
     size_t started;   /* and that were started so far */
 } mtask_procpool_stats;
 
+/* Tells it. Does not wait. */
 MTASK_API mtask_procpool_stats mtask_procpool_get_stats(mtask_procpool *pool);
 
 /* ---- >>procimap: Pool.imap and imap_unordered ---- */
@@ -1314,11 +1325,11 @@ MTASK_API mtask_status mtask_array_close(mtask_array *array) {
 
 /* ---- >>arena ---- */
 
-/* Buddies (Knowlton, 1965): pieces are powers of 2 of granules, and a piece that is split becomes two
-   that can be put together again. A byte for each granule tells of the piece that begins there, 0:
-   none. These bytes are the truth: each step changes one of them, so that going from piece to piece
-   always leads through the whole arena. The lists of what is free are made anew from them when a
-   process was killed with the lock. */
+/* Buddies (Knowlton, 1965): pieces are powers of 2 of granules, and a piece that is split becomes
+   two that can be put together again. A byte for each granule tells of the piece that begins there,
+   0: none. These bytes are the truth: each step changes one of them, so that going from piece to
+   piece always leads through the whole arena. The lists of what is free are made anew from them
+   when a process was killed with the lock. */
 # define MTASK__ARENA_MAGIC   0x6d74616eu
 # define MTASK__ARENA_GRANULE 64
 # define MTASK__ARENA_CLASSES 40
@@ -1950,8 +1961,8 @@ static int mtask__launch_start(const mtask__launch *launch, pid_t *pid) {
 
 /* The ends of a command's pipes must not get into processes that others fork meanwhile: as long as
    such a process has one, nobody sees the end of what goes through it. So between the making of the
-   pipes and the closing of the command's ends nobody forks; this process's ends are in a list by which
-   a forked process closes its copies. */
+   pipes and the closing of the command's ends nobody forks; this process's ends are in a list by
+   which a forked process closes its copies. */
 static void mtask__spawn_begin(void);
 static void mtask__spawn_end(void);
 static void mtask__cmd_link(mtask_cmd *cmd);
@@ -5008,7 +5019,8 @@ static int mtask__hand_claim(mtask__hand *hand) {
         bool mine;
         if (claim == mtask_word_load(&table->ready))
             return -1;
-        /* relaxed: ready was counted up after it; if it is another one by now, the CAS still decides */
+        /* relaxed: ready was counted up after it; if it is another one by now, the CAS still
+           decides */
         order = mtask__load(&table->order[claim % MTASK__ORDERS], RELAXED);
         number = (order & 0xffff) % MTASK__SLOTS;
         state = mtask__order_state(order);
@@ -5675,8 +5687,8 @@ static void mtask__proctask_tell(mtask__proctask *task, const mtask_outcome *out
         task->on_failure(outcome, task->ctx);
 }
 
-/* Ends the future; the pool's reference goes. `canceled`: it did not run, or not to its end. Without
-   the lock. */
+/* Ends the future; the pool's reference goes. `canceled`: it did not run, or not to its end.
+   Without the lock. */
 static void mtask__proctask_end(mtask__proctask *task, const mtask_outcome *outcome,
                                 bool canceled) {
     mtask__proctask_tell(task, outcome);
@@ -6074,7 +6086,7 @@ static void mtask__procpool_break(mtask_procpool *pool, const char *text) {
     mtask_word_store(&pool->attention, 1);
 }
 
-/* ---- >>procpool-process-start ---- */
+/* ---- >>procpool-start ---- */
 
 /* Sets the parent's end of the socket, or closes it: processes that are forked close their copy. */
 static void mtask__crew_connect(mtask_procpool *pool, mtask__crew *crew, int socket) {
@@ -7015,8 +7027,8 @@ static void mtask__procmap_expire(mtask_procpool *pool, const mtask__procmap *ma
     }
 }
 
-/* Ends it: has no more of it begin, and unless `only_fresh`, which asks that nothing has begun, ends
-   what has. Whether nothing of it is left. */
+/* Ends it: has no more of it begin, and unless `only_fresh`, which asks that nothing has begun,
+   ends what has. Whether nothing of it is left. */
 static bool mtask__procmap_abandon(mtask_procpool *pool, mtask__procmap *map, bool only_fresh) {
     bool over = false;
     unsigned put;
@@ -7382,8 +7394,8 @@ static void mtask__procimap_ask(mtask_procimap *imap) {
     memcpy(task->fail_text, earlier.text, sizeof earlier.text);
 }
 
-/* Pulls items until a chunk is full, or there are no more. MTASK_NOMEM: the item that was pulled last
-   waits in imap->one. */
+/* Pulls items until a chunk is full, or there are no more. MTASK_NOMEM: the item that was pulled
+   last waits in imap->one. */
 static mtask_status mtask__procimap_pull(mtask_procimap *imap) {
     while (imap->held < imap->desc.chunk && imap->input == MTASK_OK) {
         mtask_status status;
@@ -7725,8 +7737,8 @@ static int mtask__shm_directory(bool make) {
     return fd;
 }
 
-/* What a name leads to, if it is a block of that name; -1: errno is ENOENT, or why not. What it is is
-   looked at before it is opened: a terminal, say, had better not be. */
+/* What a name leads to, if it is a block of that name; -1: errno is ENOENT, or why not. What it is
+   is looked at before it is opened: a terminal, say, had better not be. */
 static int mtask__shm_follow(int directory, const char *name) {
     char want[MTASK_SHM_NAME + 40];
     char path[40];
@@ -7749,8 +7761,8 @@ static int mtask__shm_follow(int directory, const char *name) {
     return block;
 }
 
-/* The directory, locked; -1: errno. A process that is forked in the midst of it would hold the lock,
-   too: so none is. */
+/* The directory, locked; -1: errno. A process that is forked in the midst of it would hold the
+   lock, too: so none is. */
 static int mtask__shm_lock(bool make) {
     int result;
     int directory;
