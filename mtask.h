@@ -1503,7 +1503,7 @@ MTASK_API void mtask__at_fork(mtask_word *watched, void (*prepare)(void), void (
                               void (*child)(void));
 
 /* Around a fork of mtask's own: nobody begins meanwhile to watch forks, whose handlers would miss
-   this one. In both processes. */
+   this one. The end: in the parent. */
 MTASK_API void mtask__fork_begin(void);
 MTASK_API void mtask__fork_end(void);
 
@@ -4703,6 +4703,7 @@ static void mtask__fork_child(void) {
     if (state->parked != 0)
         memset(state->buckets, 0, sizeof state->buckets);
     state->parked = 0;
+    mtask__store(&state->fork_lock.word, 0, RELAXED);
     mtask__store(&state->lock.word, 0, RELAXED); /* held since mtask__fork_prepare */
     mtask__store(&state->timer_lock.word, 0, RELAXED);
 }

@@ -912,6 +912,7 @@ static void mtask__coros_fork_parent(void) {
 }
 
 static void mtask__coros_fork_child(void) {
+    mtask__store(&mtask__coros.watched, 1, RELAXED);
     mtask__store(&mtask__coros.lock.word, 0, RELAXED); /* there is one thread: pairs with none */
     mtask__store(&mtask__coros.nonce, mtask__nonce(), RELAXED);
 # ifndef MTASK_CORO_NO_LOOP

@@ -731,6 +731,7 @@ static void mtask__io_fork_parent(void) {
 /* Loops and sleeping threads are the parent's; so are their pipes. */
 static void mtask__io_fork_child(void) {
     mtask__io_state *state = &mtask__io_process;
+    state->watched = 1;
     for (mtask__sleeper *sleeper = state->sleepers; sleeper != NULL; sleeper = sleeper->next)
         for (int i = 0; i < 2; i++)
             if (sleeper->bell[i] >= 0)

@@ -710,6 +710,7 @@ static void mtask__pools_fork_parent(void) {
 }
 
 static void mtask__pools_fork_child(void) {
+    mtask__store(&mtask__pools.watched, 1, RELAXED);
     mtask__store(&mtask__pools.lock.word, 0, RELAXED); /* there is one thread: pairs with none */
     mtask__store(&mtask__pools.making.word, 0, RELAXED);
 }

@@ -544,8 +544,7 @@ MTASK_API mtask_status mtask_shm_create(mtask_shm *shm, const char *name, size_t
 MTASK_API mtask_status mtask_shm_attach(mtask_shm *shm, const char *name);
 MTASK_API mtask_status mtask_shm_attach_fd(mtask_shm *shm, int fd);
 
-/* Takes the name away; who has the block keeps it. By the creator only: MTASK_NOT_OWNER. MTASK_OK,
-   MTASK_NOT_FOUND (it has none, any more), MTASK_SYSTEM. */
+/* Takes the name away; who has the block keeps it. By the creator only: MTASK_NOT_OWNER. MTASK_OK, MTASK_NOT_FOUND (it has none, any more), MTASK_SYSTEM (it stays). */
 MTASK_API mtask_status mtask_shm_unlink(mtask_shm *shm);
 
 /* Lets go of the block here: the memory is gone from this process's addresses; by the creator also
@@ -1833,6 +1832,17 @@ static void mtask__child_await_end(mtask__child *child) {
     mtask_shield_end();
 }
 
+/* Under the lock, while it has not been taken note of. */
+static int mtask__child_send(const mtask__child *child, int number, bool group) {
+    int result;
+    if (child->remote && child->process >= 0)
+        return mtask__os_proc_signal(child->process, number);
+    result = kill(group ? -child->pid : child->pid, number);
+    if (result != 0 && errno == ESRCH && group) /* it may be about to begin its group */
+        result = kill(child->pid, number);
+    return result;
+}
+
 /* Sends it a signal; to its whole group. A fork server's child, of which the server takes note, is
    reached by its pidfd, if there are such. */
 static mtask_status mtask__child_signal(mtask__child *child, int number, bool group) {
@@ -1841,9 +1851,7 @@ static mtask_status mtask__child_signal(mtask__child *child, int number, bool gr
         return MTASK_INVALID;
     mtask__lock(&child->lock);
     if (!mtask__child_has_ended(child))
-        result = child->remote && child->process >= 0
-                     ? mtask__os_proc_signal(child->process, number)
-                     : kill(group ? -child->pid : child->pid, number);
+        result = mtask__child_send(child, number, group);
     mtask__unlock(&child->lock);
     return result == 0 || errno == ESRCH ? MTASK_OK : MTASK_SYSTEM;
 }
@@ -2221,17 +2229,20 @@ MTASK_API pid_t mtask_cmd_pid(const mtask_cmd *cmd) {
     return cmd->child.pid;
 }
 
-# define MTASK__CMD_PIECE 65536 /* bytes read at a time: what a pipe holds */
+# define MTASK__CMD_PIECE 65536 /* bytes of room for what is read: what a pipe holds */
+# define MTASK__CMD_LEAST 8192  /* with less than this there will be more */
 
 /* Reads what is there from one of the pipes. MTASK_OK, also at its end; MTASK_OVERFLOW ... */
 static mtask_status mtask__cmd_read(mtask_cmd *cmd, int which, size_t limit) {
     mtask_buf *buf = which == 1 ? &cmd->out : &cmd->err;
     size_t got = 0;
-    mtask_status status = mtask_buf_reserve(buf, MTASK__CMD_PIECE);
+    mtask_status status = MTASK_OK;
+    if (buf->data == NULL || buf->capacity - buf->size < MTASK__CMD_LEAST)
+        status = mtask_buf_reserve(buf, MTASK__CMD_PIECE);
     if (status != MTASK_OK)
         return status;
-    status = mtask_io_read(cmd->pipes[which], buf->data + buf->size, MTASK__CMD_PIECE, &got,
-                           MTASK_NOWAIT);
+    status = mtask_io_read(cmd->pipes[which], buf->data + buf->size, buf->capacity - buf->size,
+                           &got, MTASK_NOWAIT);
     if (status == MTASK_OK)
         mtask__buf_grow(buf, got);
     if (limit > 0 && buf->size > limit) {
@@ -3385,6 +3396,7 @@ static void mtask__proc_fork_parent(void) {
 static void mtask__proc_fork_child(void) {
     mtask__proc_state *state = &mtask__proc_process;
     mtask__procpool_fork_child();
+    state->watched = 1; /* the handlers are there, though it may just have been about to be said */
     if (state->started)
         mtask__proc_shut(&state->parent_life);
     if (state->alive) {
@@ -3764,6 +3776,10 @@ static void mtask__proc_settle(const mtask__ticket *ticket, mtask_outcome *outco
     }
 }
 
+/* _exit, found by the linker when the program was loaded: otherwise each child would have it looked
+   up, since only children call it. */
+static void (*volatile mtask__proc_exit)(int code) = _exit;
+
 /* Ends the process: as Python does, without atexit. */
 static __attribute__((noreturn)) void mtask__proc_leave(int code) {
     while (mtask_thread_join_all(MTASK_FOREVER) == MTASK_CANCELED)
@@ -3772,7 +3788,9 @@ static __attribute__((noreturn)) void mtask__proc_leave(int code) {
         continue;
     (void)fflush(stdout);
     (void)fflush(stderr);
-    _exit(code);
+    mtask__proc_exit(code);
+    for (;;)
+        pause();
 }
 
 /* Where what a function is given begins, behind the numbers of CPUs: aligned to 16. */
@@ -3960,7 +3978,8 @@ static mtask_status mtask__start_fork(const mtask__start *start, int file, mtask
     pid_t pid;
     mtask__fork_begin();
     pid = fork();
-    mtask__fork_end();
+    if (pid != 0)
+        mtask__fork_end();
     if (pid < 0)
         return mtask__proc_refused();
     if (pid > 0) {
@@ -5166,7 +5185,7 @@ static void mtask__hand_work(mtask__hand *hand, unsigned number) {
         mtask_buf_free(&hand->framed);
 }
 
-# define MTASK__HAND_SPINS 64
+# define MTASK__HAND_SPINS 16
 
 /* Waits for more to do; false: there is no more. */
 static bool mtask__hand_rest(mtask__hand *hand) {
@@ -5301,7 +5320,7 @@ typedef struct mtask__entry_of_slot {
     char *own;      /* that memory, if it is only for this; else NULL */
     size_t in_size;
     int64_t limit;
-    mtask_status verdict; /* why it was EXPIRED */
+    mtask_word verdict; /* an mtask_status: why it was EXPIRED */
     mtask_word
         known;     /* 1: the rest was written; the manager looks at this first, since what leads it
                          here goes through another process, of which this language knows nothing */
@@ -6227,7 +6246,8 @@ static void mtask__crew_bury_slots(mtask_procpool *pool, unsigned number) {
         outcome.status = MTASK_CRASHED;
         mtask__code_text(crew->child.code, outcome.text, sizeof outcome.text);
         if (mtask__state_kind(state) == MTASK__SLOT_EXPIRED) {
-            outcome.status = mtask__procpool_tenant(pool, i)->verdict;
+            outcome.status =
+                (mtask_status)mtask__load(&mtask__procpool_tenant(pool, i)->verdict, RELAXED);
             (void)snprintf(outcome.text, sizeof outcome.text, "%s",
                            outcome.status == MTASK_TIMEOUT ? "it took longer than its limit"
                                                            : "its pool was terminated");
@@ -6296,7 +6316,7 @@ static bool mtask__crew_is_late(mtask_procpool *pool, unsigned number, mtask_wor
         *left = tenant->limit - took < *left ? tenant->limit - took : *left;
         return false;
     }
-    tenant->verdict = MTASK_TIMEOUT; /* for whoever finds it EXPIRED */
+    mtask__store(&tenant->verdict, MTASK_TIMEOUT, RELAXED); /* for whoever finds it EXPIRED */
     return mtask_word_cas(&slot->state, &state, mtask__state_as(state, MTASK__SLOT_EXPIRED));
 }
 
@@ -6355,7 +6375,7 @@ static void mtask__procpool_abort(mtask_procpool *pool, const mtask_outcome *out
         mtask_word state = mtask_word_load(&slot->state);
         if (mtask__state_kind(state) != MTASK__SLOT_TAKEN)
             continue;
-        pool->tenants[i].verdict = outcome->status;
+        mtask__store(&pool->tenants[i].verdict, (mtask_word)outcome->status, RELAXED);
         (void)mtask_word_cas(&slot->state, &state, mtask__state_as(state, MTASK__SLOT_EXPIRED));
     }
     mtask__procpool_stop(pool);
@@ -7021,7 +7041,8 @@ static void mtask__procmap_expire(mtask_procpool *pool, const mtask__procmap *ma
         mtask_word state = mtask_word_load(word);
         if (pool->tenants[i].map != map || mtask__state_kind(state) != MTASK__SLOT_TAKEN)
             continue;
-        pool->tenants[i].verdict = MTASK_CANCELED; /* for whoever finds it EXPIRED */
+        mtask__store(&pool->tenants[i].verdict, MTASK_CANCELED,
+                     RELAXED); /* for whoever finds it EXPIRED */
         if (mtask_word_cas(word, &state, mtask__state_as(state, MTASK__SLOT_EXPIRED)))
             pool->purge = true;
     }
@@ -7708,8 +7729,7 @@ static mtask_status mtask__os_proc_affinity(const unsigned *cpus, size_t count) 
 
 /* A name is a symbolic link, in a directory of the user's, to the descriptor of the creator:
    /proc/PID/fd/N. It leads nowhere as soon as the creator has closed it or ended, so that nobody
-   has to clean up after it: the memory is gone then, the link is replaced by the next creator, or
-   taken away by who looks for it. That the descriptor still is the block, and not another file of a
+   has to clean up after it: the memory is gone then, and the link is replaced by the next creator. That the descriptor still is the block, and not another file of a
    new process with that number, its own name shows. */
 #  define MTASK__SHM_PREFIX "mtask."
 
@@ -7816,35 +7836,33 @@ static mtask_status mtask__os_shm_unlink(const mtask_shm *shm) {
     char target[40];
     char is[sizeof target + 1];
     ssize_t length;
-    bool gone = false;
+    bool ours;
+    bool gone;
     int directory = mtask__shm_lock(false);
     (void)snprintf(target, sizeof target, "/proc/%ld/fd/%d", (long)getpid(), shm->fd);
     if (directory < 0)
         return errno == ENOENT ? MTASK_NOT_FOUND : MTASK_SYSTEM;
     length = readlinkat(directory, shm->name, is, sizeof is - 1);
     is[length < 0 ? 0 : length] = 0;
-    if (strcmp(is, target) == 0)
-        gone = unlinkat(directory, shm->name, 0) == 0;
+    ours = strcmp(is, target) == 0;
+    gone = ours && unlinkat(directory, shm->name, 0) == 0;
     mtask__shm_unlock(directory);
-    return gone ? MTASK_OK : MTASK_NOT_FOUND;
+    if (gone)
+        return MTASK_OK;
+    return ours && errno != ENOENT ? MTASK_SYSTEM : MTASK_NOT_FOUND;
 }
 
+/* A link that leads nowhere is left to the next creator: here it might only be that this process does
+   not see the other's /proc. */
 static mtask_status mtask__os_shm_find(const char *name, int *fd) {
     int directory = mtask__shm_directory(false);
     if (directory < 0)
         return errno == ENOENT ? MTASK_NOT_FOUND : MTASK_SYSTEM;
     *fd = mtask__shm_follow(directory, name);
     mtask__proc_shut(&directory);
-    if (*fd >= 0 || errno != ENOENT)
-        return *fd >= 0 ? MTASK_OK : MTASK_SYSTEM;
-    directory = mtask__shm_lock(false);
-    if (directory < 0)
-        return MTASK_NOT_FOUND;
-    *fd = mtask__shm_follow(directory, name); /* a new creator may have come */
-    if (*fd < 0 && errno == ENOENT)
-        (void)unlinkat(directory, name, 0);
-    mtask__shm_unlock(directory);
-    return *fd >= 0 ? MTASK_OK : MTASK_NOT_FOUND;
+    if (*fd >= 0)
+        return MTASK_OK;
+    return errno == ENOENT ? MTASK_NOT_FOUND : MTASK_SYSTEM;
 }
 
 static bool mtask__os_bell_open(int bell[2]) {
