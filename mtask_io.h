@@ -1287,6 +1287,8 @@ static mtask_status mtask__io_poll(struct pollfd *polled, mtask_io_case *cases, 
             ppoll(polled, (nfds_t)(count + bell), end == MTASK_FOREVER ? NULL : &span, NULL);
         if (found < 0 && errno != EINTR)
             return MTASK_SYSTEM;
+        if (found < 0)
+            continue; /* it has not looked, even if there was no time left */
         if (found > 0)
             status = mtask__io_answer(polled, cases, count);
         if (found > 0 || (bell && end != deadline))

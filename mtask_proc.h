@@ -5812,9 +5812,15 @@ static void mtask__procmap_end(mtask__procmap *map, size_t first, size_t count,
 
 /* Ends the future of a map of which nothing is left; the pool's reference goes. Without the lock. */
 static void mtask__procmap_finish(mtask__procmap *map) {
-    if (map->failed_at == SIZE_MAX)
+    bool good;
+    bool canceled;
+    mtask__lock(&map->lock); /* who gives it up may be saying so */
+    good = map->failed_at == SIZE_MAX;
+    canceled = map->canceled;
+    mtask__unlock(&map->lock);
+    if (good)
         (void)mtask__future_finish(&map->future, MTASK_OK, NULL, "");
-    else if (map->canceled)
+    else if (canceled)
         (void)mtask__future_cancel(&map->future);
     else
         (void)mtask__future_finish(&map->future, map->failure.status, NULL, map->failure.text);

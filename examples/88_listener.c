@@ -2,8 +2,9 @@
 //
 // A master and workers that need have nothing in common but an address and a key: the master listens
 // there, workers connect, get numbers, and send back their squares. Both sides prove that they know
-// the key; it is never sent. Whoever has another one is refused. What is sent is what Python's
-// multiprocessing.connection sends: its Client(address, authkey=key) could be a worker, too.
+// the key; it is never sent. Whoever has another one is refused. What goes over the wire is what
+// Python's multiprocessing.connection sends: a Client there, with authkey, send_bytes and
+// recv_bytes, could be a worker, too (up to Python 3.11 if the description has .md5 = true).
 //
 // Output (any order):
 //   a worker with another key: MTASK_AUTH; the master: MTASK_AUTH
@@ -46,7 +47,7 @@ static mtask_conn_desc with_key(const char *key) {
     return (mtask_conn_desc){.key = key, .key_size = strlen(key), .hmac = hmac};
 }
 
-/* A worker: another process, on any machine. How it is ended: the master closes the connection. */
+/* A worker: another process, on whatever machine. It ends when the master closes the connection. */
 static void *worker(void *key) {
     mtask_conn_desc desc = with_key((const char *)key);
     mtask_conn *master;

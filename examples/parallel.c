@@ -8,12 +8,11 @@
    a process group of its own: so what it has started ends with it.
 
    A line without characters that mean something to a shell is split at blanks and run without one,
-   which takes half the time. If that cannot be run, a shell gets it nevertheless: it knows more
-   commands (cd, exit ...), and says best what is wrong. */
+   which is faster. If that cannot be run, a shell gets it nevertheless: it knows more commands (cd,
+   exit ...), and says best what is wrong. */
 
 #define MTASK_IMPLEMENTATION
 #include "mtask_proc.h"
-#include "common.h"
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +20,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char usage[] =
@@ -96,6 +96,7 @@ static struct {
     bool mute;         /* nothing is to be printed any more */
     bool trouble;      /* it could not do all its work */
     int signal;        /* that has ended it; 0: none */
+    int out, err;      /* where output goes */
     size_t held;       /* bytes of output of those that have ended */
     size_t running, done, failed;
     int64_t started;
@@ -133,6 +134,14 @@ static void complain(const char *what, mtask_status status) {
     state.trouble = true;
 }
 
+/* Ends all at once if that has failed which has no reason to. */
+static void need(mtask_status status) {
+    if (status == MTASK_OK)
+        return;
+    complain("cannot go on", status);
+    exit(TROUBLE);
+}
+
 /* Says how a command has failed. */
 static void tell(const struct job *job) {
     erase_progress();
@@ -160,7 +169,7 @@ static mtask_status read_more(void) {
     memmove(bytes->data, bytes->data + input.at, bytes->size - input.at);
     bytes->size -= input.at;
     input.at = 0;
-    MUST(mtask_buf_reserve(bytes, PIECE));
+    need(mtask_buf_reserve(bytes, PIECE));
     mtask_status status =
         mtask_io_read(STDIN_FILENO, bytes->data + bytes->size, PIECE, &count, MTASK_FOREVER);
     if (status == MTASK_OK)
@@ -212,7 +221,7 @@ static bool is_simple(const char *line) {
 }
 
 static void append(mtask_buf *buf, const char *data, size_t size) {
-    MUST(mtask_buf_append(buf, data, size));
+    need(mtask_buf_append(buf, data, size));
 }
 
 static void end_word(struct job *job) {
@@ -267,7 +276,7 @@ static void quote(mtask_buf *text, const char *word) {
 static void set_argv(struct job *job) {
     const char *word = job->words.data;
     job->argv = calloc(job->count + 1, sizeof *job->argv);
-    MUST(job->argv == NULL ? MTASK_NOMEM : MTASK_OK);
+    need(job->argv == NULL ? MTASK_NOMEM : MTASK_OK);
     for (size_t i = 0; i < job->count; i++, word += strlen(word) + 1)
         job->argv[i] = word;
 }
@@ -283,7 +292,7 @@ static void free_job(struct job *job) {
 /* The job of a line. */
 static struct job *make_job(const char *line, size_t size, size_t number) {
     struct job *job = calloc(1, sizeof *job);
-    MUST(job == NULL ? MTASK_NOMEM : MTASK_OK);
+    need(job == NULL ? MTASK_NOMEM : MTASK_OK);
     job->line = number;
     if (memchr(line, '\0', size) != NULL)
         job->why = "a zero byte is in it";
@@ -375,15 +384,15 @@ static void run(struct job *job) {
    printer may give it back: the oldest command has its own, so there is always one that goes on. */
 static void *work(void *arg) {
     struct job *job = arg;
-    if (options.dry_run)
-        MUST(mtask_buf_printf(&job->result.out, "%s\n", job->text.data));
+    if (job->why == NULL && options.dry_run)
+        need(mtask_buf_printf(&job->result.out, "%s\n", job->text.data));
     else if (job->why == NULL)
         run(job);
     job->ended = true;
     state.held += job->result.out.size + job->result.err.size;
     job->keeps_slot = state.held > HELD_LIMIT;
     if (!job->keeps_slot)
-        MUST(mtask_sem_release(&state.slots, 1));
+        need(mtask_sem_release(&state.slots, 1));
     state.done += !job->canceled;
     if (has_failed(job)) {
         state.failed++;
@@ -440,12 +449,24 @@ static struct job *take_ended(void) {
     return job;
 }
 
+/* Opens a pipe or a terminal once more: for the new descriptor it can be non-blocking, and much is
+   written at a time, while those who share the old one are not disturbed. */
+static int open_anew(int fd) {
+    char path[32];
+    struct stat info;
+    snprintf(path, sizeof path, "/dev/fd/%d", fd);
+    if (fstat(fd, &info) != 0 || !(S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode)))
+        return fd;
+    int anew = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    return anew >= 0 && mtask_io_adopt(anew) == MTASK_OK ? anew : fd;
+}
+
 /* Prints some output. If nobody reads it, all ends as by the signal that tells of that. */
-static void put(int fd, const mtask_buf *output) {
+static void put(const mtask_buf *output, int to) {
     if (output->size == 0 || state.mute)
         return;
     erase_progress();
-    mtask_status status = mtask_io_write(fd, output->data, output->size, NULL, MTASK_FOREVER);
+    mtask_status status = mtask_io_write(to, output->data, output->size, NULL, MTASK_FOREVER);
     if (status == MTASK_OK)
         return;
     state.mute = true;
@@ -457,13 +478,13 @@ static void put(int fd, const mtask_buf *output) {
 }
 
 static void print(struct job *job) {
-    put(STDOUT_FILENO, &job->result.out);
-    put(STDERR_FILENO, &job->result.err);
+    put(&job->result.out, state.out);
+    put(&job->result.err, state.err);
     if (job->ended && has_failed(job) && !options.quiet && !state.mute)
         tell(job);
     state.held -= job->result.out.size + job->result.err.size;
     if (job->keeps_slot)
-        MUST(mtask_sem_release(&state.slots, 1));
+        need(mtask_sem_release(&state.slots, 1));
     free_job(job);
 }
 
@@ -471,7 +492,7 @@ static void print(struct job *job) {
 static void *print_all(void *arg) {
     for (bool over = false; !over;) {
         mtask_shield_begin(); /* it is cancelled only to be told that nobody may be reading */
-        MUST(mtask_event_wait(&state.news, MTASK_FOREVER));
+        need(mtask_event_wait(&state.news, MTASK_FOREVER));
         mtask_shield_end();
         mtask_event_clear(&state.news);
         over = state.over;
@@ -495,7 +516,7 @@ static void catch_signals(void) {
         if (sigaction(deadly[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
             numbers[count++] = deadly[i];
     if (count > 0)
-        MUST(mtask_signals_create(&signals, numbers, count));
+        need(mtask_signals_create(&signals, numbers, count));
 }
 
 /* Ends all when one comes. What waits to be printed is dropped. */
@@ -513,17 +534,19 @@ static void *obey_signals(void *arg) {
 /* ---- the program ---- */
 
 static void *program(void *arg) {
+    state.out = open_anew(STDOUT_FILENO);
+    state.err = open_anew(STDERR_FILENO);
     catch_signals();
-    MUST(mtask_go(obey_signals, NULL, NULL));
+    need(mtask_go(obey_signals, NULL, NULL));
     if (options.progress && isatty(STDERR_FILENO))
-        MUST(mtask_go(draw_progress, NULL, NULL));
-    MUST(mtask_go(print_all, NULL, &state.printer));
-    MUST(mtask_taskgroup_begin(&state.workers));
-    MUST(mtask_taskgroup_go(&state.workers, read_all, NULL, &state.reader));
+        need(mtask_go(draw_progress, NULL, NULL));
+    need(mtask_go(print_all, NULL, &state.printer));
+    need(mtask_taskgroup_begin(&state.workers));
+    need(mtask_taskgroup_go(&state.workers, read_all, NULL, &state.reader));
     (void)mtask_taskgroup_end(&state.workers, NULL);
     state.over = true;
     mtask_event_set(&state.news);
-    MUST(mtask_future_wait(state.printer, MTASK_FOREVER));
+    need(mtask_future_wait(state.printer, MTASK_FOREVER));
     mtask_future_release(state.printer);
     mtask_future_release(state.reader);
     return arg;
@@ -631,8 +654,8 @@ int main(int argc, char **argv) {
     parse_options(argc, argv);
     raise_limit();
     state.started = mtask_now();
-    MUST(mtask_sem_init(&state.slots, options.jobs, 0, MTASK_PRIVATE));
-    MUST(mtask_buf_reserve(&input.bytes, PIECE));
+    need(mtask_sem_init(&state.slots, options.jobs, 0, MTASK_PRIVATE));
+    need(mtask_buf_reserve(&input.bytes, PIECE));
     mtask_status status = mtask_loop_run(program, NULL, NULL);
     if (status != MTASK_OK)
         complain("cannot start", status);

@@ -10,7 +10,7 @@
 // Output with 10000000:
 //   664579 primes from 0 to 10000000; the greatest is 9999991
 // Output with -j 3 999999000000 1000000000000:
-//   36249 primes from 999999000000 to 1000000000000; the greatest is 999999999989
+//   36400 primes from 999999000000 to 1000000000000; the greatest is 999999999989
 // Output with -l 100 150:
 //   101
 //   103

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # run.sh - runs the tests: `run.sh quick`, `run.sh all`, or `run.sh NAME...` with the names below,
-# those of the check scripts (config_cpp, ...), lint, format, examples, pwc, pgzip, httpd, flash.
+# those of the check scripts (config_cpp, ...), lint, format, examples, pwc, pgzip, httpd, prefork,
+# parallel, flash.
 #
 # Each configuration compiles tests/mtask_impl.c and every tests/test_*.c, links each pair, runs it.
 # TESTS="mutex cond" in the environment takes only the tests/test_*.c whose names hold one of these
@@ -25,9 +26,9 @@ CONFIGS=(
 )
 QUICK="gcc-O2 each_header config_errors config_units"
 CHECKS="each_header config_warnings config_units config_errors config_cpp config_plugin
-    config_install config_queue config_pool config_coro config_io config_arch config_bare fuzz
-    lint format"
-STAGES="examples pwc pgzip httpd"
+    config_install config_queue config_pool config_coro config_io config_proc config_arch config_bare
+    fuzz lint format"
+STAGES="examples pwc pgzip httpd prefork parallel"
 BESIDE="flash" # mostly waits: runs beside all others
 
 OUT=build/tests
@@ -190,7 +191,7 @@ stage_command() {
     lint) echo "tests/lint.py" ;;
     format) echo "make -s format-check" ;;
     examples) echo "tests/examples.sh" ;;
-    pwc | pgzip | httpd | flash) echo "tests/test_$1.sh" ;;
+    pwc | pgzip | httpd | prefork | parallel | flash) echo "tests/test_$1.sh" ;;
     *) echo "tests/$1.sh" ;;
     esac
 }

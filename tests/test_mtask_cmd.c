@@ -391,6 +391,8 @@ static void *give_and_take(void *arg) {
                                    &result),
                      MTASK_OK);
     ck_assert_uint_eq(result.out.size, 5);
+    ck_assert_uint_lt(result.out.capacity, 4096); /* many of them may be kept */
+    ck_assert_uint_lt(result.err.capacity, 4096);
     ck_assert_int_eq(memcmp(result.out.data, zeros, 5), 0);
     mtask_cmd_result_free(&result);
     return arg;
@@ -567,27 +569,41 @@ START_TEST(standard_descriptors_can_change_places) {
 }
 END_TEST
 
-/* Runs a command while some of the standard descriptors are closed: bit N of `closed`. */
-static mtask_status run_with_closed(unsigned closed, mtask_cmd_result *result) {
-    mtask_status status;
+/* Closes some of the standard descriptors: bit N of `closed`. */
+static void close_standard(unsigned closed) {
     save_standard();
     for (int fd = 0; fd < 3; fd++)
         if ((closed >> fd & 1) != 0)
             testing_check(close(fd) == 0);
-    status = run_line("cat; echo err >&2",
-                      OPTIONS(.input = "input", .input_size = 5, .capture = true), result);
-    restore_standard();
-    return status;
 }
 
 START_TEST(pipes_work_when_standard_descriptors_are_closed) {
     for (unsigned closed = 0; closed < 8; closed++) {
         mtask_cmd_result result;
-        ck_assert_status(run_with_closed(closed, &result), MTASK_OK);
+        mtask_status status;
+        close_standard(closed);
+        status = run_line("cat; echo err >&2",
+                          OPTIONS(.input = "input", .input_size = 5, .capture = true), &result);
+        restore_standard();
+        ck_assert_status(status, MTASK_OK);
         check_text(&result.out, "input");
         check_text(&result.err, "err\n");
         mtask_cmd_result_free(&result);
     }
+}
+END_TEST
+
+START_TEST(pipes_do_not_take_the_places_of_standard_descriptors) {
+    mtask_cmd *cmd = NULL;
+    mtask_status status;
+    close_standard(7);
+    status = mtask_cmd_start(&cmd, ARGV("cat"), OPTIONS(.in = MTASK_CMD_PIPE, .capture = true));
+    restore_standard();
+    ck_assert_status(status, MTASK_OK);
+    ck_assert_int_gt(mtask_cmd_stdin(cmd), 2);
+    ck_assert_int_gt(mtask_cmd_stdout(cmd), 2);
+    ck_assert_int_gt(mtask_cmd_stderr(cmd), 2);
+    mtask_cmd_destroy(cmd);
 }
 END_TEST
 
@@ -1344,7 +1360,9 @@ TESTING_MAIN(
     both_sides_may_write_more_than_pipes_hold, input_that_is_not_read_is_dropped,
     a_command_that_writes_more_than_the_limit_is_killed, input_and_output_go_where_they_are_told,
     what_is_not_told_is_inherited, standard_descriptors_can_change_places,
-    pipes_work_when_standard_descriptors_are_closed, the_ends_of_a_command_block_as_programs_expect,
+    pipes_work_when_standard_descriptors_are_closed,
+    pipes_do_not_take_the_places_of_standard_descriptors,
+    the_ends_of_a_command_block_as_programs_expect,
     it_inherits_the_descriptors_that_are_named_and_no_other_ones,
     signals_do_to_it_what_they_do_to_programs,
     a_command_has_a_group_or_a_session_of_its_own_if_it_is_asked_for,

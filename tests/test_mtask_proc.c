@@ -10,9 +10,18 @@
 #include <sys/time.h>
 #include <wchar.h>
 
+#ifdef MTASK_FORCE_POSIX
+enum { CAN_CHOOSE_CPUS = 0 };
+#else
+enum { CAN_CHOOSE_CPUS = 1 };
+#endif
+
 /* The sanitizers do not support all that a child of a process with threads may do: there such
    children use neither threads nor memory. */
 #define CHILDREN_MAY_DO_ALL (!TESTING_TSAN && !TESTING_ASAN)
+
+/* With them processes take long to begin. */
+#define SLOW (TESTING_TSAN || TESTING_ASAN)
 
 /* Threads of the parent that nobody can join in the child are no leak. */
 const char *__tsan_default_options(void);
@@ -573,21 +582,21 @@ static mtask_status echo(const void *in, size_t size, mtask_buf *out) {
     return mtask_buf_append(out, (const char *)in + size / 2, size - size / 2);
 }
 
-static void check_echo(mtask_proc_method method, size_t size) {
-    unsigned char *bytes = (unsigned char *)malloc(size + 1);
+static void check_echo(mtask_proc_method method, const char *bytes, size_t size) {
+    char *given = (char *)malloc(size + 1);
     mtask_buf result = {0};
     mtask_proc *proc;
-    ck_assert_ptr_nonnull(bytes);
-    make_pattern(bytes + 1, 0, size); /* not aligned to anything */
-    proc = start_call(method, echo, bytes + 1, size);
-    memset(bytes, 0, size + 1); /* it was copied */
-    free(bytes);
+    ck_assert_ptr_nonnull(given);
+    memcpy(given + 1, bytes, size); /* not aligned to anything */
+    proc = start_call(method, echo, given + 1, size);
+    memset(given, 0, size + 1); /* it was copied */
+    free(given);
     ck_assert_status(mtask_buf_append(&result, "before ", 7), MTASK_OK);
     ck_assert_ptr_null(join_proc(proc, MTASK_OK).value);
     for (size_t i = 1; i <= 2; i++) {
         ck_assert_status(mtask_proc_result(proc, &result), MTASK_OK);
         ck_assert_uint_eq(result.size, 7 + i * size);
-        check_pattern(result.data + 7 + (i - 1) * size, 0, size);
+        ck_assert_int_eq(memcmp(result.data + 7 + (i - 1) * size, bytes, size), 0);
         ck_assert_int_eq(result.data[result.size], '\0');
     }
     ck_assert_int_eq(memcmp(result.data, "before ", 7), 0);
@@ -595,10 +604,14 @@ static void check_echo(mtask_proc_method method, size_t size) {
     ck_assert_status(mtask_proc_close(proc), MTASK_OK);
 }
 
+enum { MOST_BYTES = 5 << 20 };
+
 static void check_echoes(mtask_proc_method method) {
-    static const size_t sizes[] = {0, 1, 17, 4095, 4096, 65537, 5 << 20};
+    static const size_t sizes[] = {0, 1, 17, 4095, 4096, 65537, MOST_BYTES};
+    static char bytes[MOST_BYTES];
+    make_pattern(bytes, 0, sizeof bytes);
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
-        check_echo(method, sizes[i]);
+        check_echo(method, bytes, sizes[i]);
 }
 
 START_TEST(inputs_and_results_of_any_size_arrive) {
@@ -842,7 +855,7 @@ static void check_sentinel(mtask_proc_method method) {
     int fd;
     open_wires(&pair);
     proc = start_waiting(method, &pair, false);
-    if (!HAS_PIDFD && method == MTASK_PROC_FORK) {
+    if (!HAS_PIDFD && method != MTASK_PROC_FORKSERVER) {
         ck_assert_status(mtask_proc_sentinel(proc, &fd), MTASK_UNSUPPORTED);
         say_go(&pair);
         (void)end_proc(proc, MTASK_OK);
@@ -858,7 +871,7 @@ static void check_sentinel(mtask_proc_method method) {
     say_go(&pair);
     testing_crowd_join(&crowd);
     (void)join_proc(proc, MTASK_OK);
-    ck_assert_int_ne(polled(fd, POLLIN) & POLLIN, 0);
+    ck_assert_int_ne(polled(fd, POLLIN), 0);
     ck_assert_int_eq(sentinel_of(proc), fd);
     ck_assert_status(mtask_proc_close(proc), MTASK_OK);
     end_wires(&pair);
@@ -872,7 +885,7 @@ END_TEST
 START_TEST(a_sentinel_of_one_that_has_ended_is_ready) {
     mtask_proc *proc = start_call(MTASK_PROC_SPAWN, echo, "in", 2);
     (void)join_proc(proc, MTASK_OK);
-    ck_assert_int_ne(polled(sentinel_of(proc), POLLIN) & POLLIN, 0);
+    ck_assert_int_ne(polled(sentinel_of(proc), POLLIN), 0);
     ck_assert_status(mtask_proc_close(proc), MTASK_OK);
 }
 END_TEST
@@ -895,11 +908,12 @@ static void *await_all(void *arg) {
 }
 
 START_TEST(connections_and_sentinels_can_be_awaited_together) {
-    static const mtask_proc_method methods[] = {MTASK_PROC_SPAWN, MTASK_PROC_FORKSERVER};
+    mtask_proc_method methods[] = {MTASK_PROC_FORKSERVER, MTASK_PROC_FORK};
     mtask_conn_case cases[4];
     mtask_conn *ends[2][2];
     mtask_proc *procs[2];
     memset(cases, 0, sizeof cases);
+    methods[1] = HAS_PIDFD ? MTASK_PROC_FORK : MTASK_PROC_FORKSERVER;
     for (int i = 0; i < 2; i++) {
         ck_assert_status(mtask_pipe(&ends[i][0], &ends[i][1], false), MTASK_OK);
         ck_assert_status(mtask_conn_send(ends[i][1], "message", 7, MTASK_FOREVER), MTASK_OK);
@@ -924,6 +938,7 @@ static void check_close(mtask_proc_method method) {
     pid_t pid;
     int before = 0;
     open_wires(&pair);
+    wait_once();
     for (int round = 0; round < 3; round++) { /* what the first start opens is open then */
         proc = start_waiting(method, &pair, false);
         pid = mtask_proc_pid(proc);
@@ -1007,6 +1022,7 @@ END_TEST
 START_TEST(closing_leaves_no_descriptor_and_no_zombie) {
     int before;
     (void)take_proc(start_proc(return_arg, NULL));
+    wait_once();
     before = count_fds();
     for (int i = 0; i < 10; i++) {
         mtask_proc *proc = start_proc(return_arg, NULL);
@@ -1614,6 +1630,28 @@ START_TEST(daemons_end_with_their_parent_however_it_ends) {
 }
 END_TEST
 
+/* Ends before what it has started has begun to look. */
+static void *start_last_and_end(void *arg) {
+    (void)start_last(arg);
+    _exit(0);
+}
+
+static void check_late_daemon(mtask_proc_method method) {
+    for (int i = 0; i < 5; i++) {
+        family one = open_family(method, wait_for_go, true);
+        (void)take_proc(start_proc(start_last_and_end, &one));
+        hear_others(&one.last);
+        while (hear(&one.last) != 0) /* it may have begun */
+            continue;
+        end_family(&one);
+    }
+}
+
+START_TEST(daemons_of_a_parent_that_has_ended_before_end_too) {
+    by_each_method(check_late_daemon);
+}
+END_TEST
+
 static void check_outliving(mtask_proc_method method) {
     for (int end = ENDS_BY_EXIT; end <= IS_KILLED; end++) {
         family one = open_family(method, wait_for_go, false);
@@ -1939,11 +1977,16 @@ static void check_cpus(mtask_proc_method method) {
     check_cpus_of(&desc, &all);
     desc.cpus = &last;
     desc.cpu_count = 1;
-    check_cpus_of(&desc, &one);
+    if (CAN_CHOOSE_CPUS) {
+        check_cpus_of(&desc, &one);
+    } else {
+        mtask_proc *proc = NULL;
+        ck_assert_status(mtask_proc_start_ex(&proc, &desc), MTASK_UNSUPPORTED);
+    }
     desc.cpus = NULL;
     desc.cpu_count = 0;
     ck_assert_int_eq(sched_setaffinity(0, sizeof one, &one), 0);
-    check_cpus_of(&desc, &one); /* the caller's */
+    check_cpus_of(&desc, method == MTASK_PROC_FORKSERVER ? &all : &one); /* the maker's */
     ck_assert_int_eq(sched_setaffinity(0, sizeof all, &all), 0);
     check_cpus_of(&desc, &all);
 }
@@ -2038,6 +2081,7 @@ static void check_inherited(mtask_proc_method method) {
     size_t bare;
     int fds[20], named[7];
     open_many(fds, 20);
+    ck_assert_int_eq(dup2(fds[1], 700), 700); /* also beyond all that mtask has */
     list_fds(&desc, &list);
     bare = list.count;
     for (int i = 0; i < 7; i++)
@@ -2055,6 +2099,7 @@ static void check_inherited(mtask_proc_method method) {
     }
     ck_assert_uint_le(bare, 7); /* 0, 1, 2, and mtask's own */
     close_many(fds, 20);
+    close(700);
 }
 
 START_TEST(a_process_made_anew_inherits_only_what_is_named) {
@@ -2157,6 +2202,28 @@ START_TEST(descriptors_do_not_pile_up_in_children) {
 }
 END_TEST
 
+static void *start_without_standard_fds(void *arg) {
+    static const mtask_proc_method methods[] = {MTASK_PROC_SPAWN, MTASK_PROC_FORKSERVER,
+                                                MTASK_PROC_FORK};
+    for (int fd = 0; fd < 3; fd++)
+        close(fd);
+    for (int i = 0; i < 3; i++) {
+        mtask_buf result = {0};
+        mtask_proc *proc = start_call(methods[i], echo, "some input", 10);
+        IN_CHILD(mtask_proc_join(proc, NULL, MTASK_FOREVER) == MTASK_OK);
+        IN_CHILD(mtask_proc_result(proc, &result) == MTASK_OK);
+        IN_CHILD(result.size == 10 && memcmp(result.data, "some input", 10) == 0);
+        mtask_buf_free(&result);
+        IN_CHILD(mtask_proc_close(proc) == MTASK_OK);
+    }
+    return arg;
+}
+
+START_TEST(a_program_without_standard_descriptors_starts_processes) {
+    (void)end_proc(start_proc(start_without_standard_fds, NULL), MTASK_OK);
+}
+END_TEST
+
 /* ---- the fork server ---- */
 
 static mtask_status tell_parent(const void *in, size_t size, mtask_buf *out) {
@@ -2232,6 +2299,7 @@ static mtask_status tell_surroundings(const void *in, size_t size, mtask_buf *ou
 }
 
 START_TEST(the_fork_server_keeps_the_surroundings_in_which_it_began) {
+    ck_assert_int_eq(unsetenv("TSAN_OPTIONS"), 0); /* which may name a file here */
     ck_assert_int_eq(chdir("/usr"), 0);
     ck_assert_int_eq(setenv("MTASK_TEST_SURROUNDINGS", "early", 1), 0);
     ck_assert_status(mtask_forkserver_start(NULL), MTASK_OK);
@@ -2355,9 +2423,10 @@ static mtask_word stop;
 /* Kills the fork server, again and again. */
 static void server_killer(testing_member *self) {
     testing_random random = testing_random_make(*(uint64_t *)self->arg, 1);
+    const uint64_t longest = SLOW ? 200000 : 20000; /* now and then it may serve */
     while (mtask_word_load(&stop) == 0) {
         pid_t pid = mtask_forkserver_pid();
-        (void)mtask_sleep(MTASK_US(testing_below(&random, 3000)));
+        (void)mtask_sleep(MTASK_US(testing_below(&random, testing_below(&random, longest) + 1)));
         if (pid > 0 && mtask_forkserver_pid() == pid)
             (void)kill(pid, SIGKILL);
     }
@@ -2426,6 +2495,7 @@ static void check_many(mtask_proc_method method, long count) {
     long pages;
     struct mallinfo2 before, after;
     start_some(method, 20);
+    wait_once();
     fds = count_fds();
     pages = count_pages();
     before = mallinfo2();
@@ -2440,7 +2510,7 @@ static void check_many(mtask_proc_method method, long count) {
 }
 
 START_TEST(many_forked_processes_leave_nothing) {
-    check_many(MTASK_PROC_FORK, testing_scale(10000));
+    check_many(MTASK_PROC_FORK, testing_scale(SLOW ? 3000 : 10000));
 }
 END_TEST
 
@@ -2659,6 +2729,45 @@ START_TEST(tasks_start_processes) {
 }
 END_TEST
 
+static void use_handle(testing_member *self) {
+    mtask_proc *proc = (mtask_proc *)self->arg;
+    mtask_buf result = {0};
+    int code = 5;
+    if (self->index < 2) {
+        ck_assert_status(mtask_proc_join(proc, NULL, MTASK_FOREVER), MTASK_OK);
+    } else if (self->index == 2) {
+        while (mtask_proc_is_alive(proc))
+            ck_assert_status(mtask_proc_signal(proc, SIGURG), MTASK_OK); /* is ignored */
+    } else {
+        while (mtask_proc_exitcode(proc, &code) == MTASK_TIMEOUT)
+            sched_yield();
+        testing_check(code == 0);
+    }
+    ck_assert_status(mtask_proc_result(proc, &result), MTASK_OK);
+    testing_check(result.size == 4 && memcmp(result.data, "done", 4) == 0);
+    mtask_buf_free(&result);
+    testing_check(mtask_proc_exitcode(proc, &code) == MTASK_OK && code == 0);
+}
+
+static mtask_status say_done_soon(const void *in, size_t size, mtask_buf *out) {
+    testing_pause((long)size); /* milliseconds */
+    (void)in;
+    return mtask_buf_printf(out, "done");
+}
+
+START_TEST(many_threads_may_use_a_handle) {
+    for (long i = testing_scale(150); i >= 0; i--) {
+        mtask_proc_method method = i % 4 == 0 ? MTASK_PROC_FORKSERVER : MTASK_PROC_FORK;
+        mtask_proc *proc = start_call(method, say_done_soon, "12", (size_t)(i % 3));
+        testing_crowd crowd;
+        testing_crowd_start(&crowd, 4, use_handle, proc);
+        testing_crowd_join(&crowd);
+        ck_assert_status(mtask_proc_close(proc), MTASK_OK);
+    }
+    ck_assert(!has_zombies());
+}
+END_TEST
+
 static volatile sig_atomic_t interrupts;
 
 static void count_interrupt(int number) {
@@ -2668,7 +2777,7 @@ static void count_interrupt(int number) {
 
 /* From now on a signal comes every 100 microseconds, or none any more. */
 static void interrupt_all_the_time(bool on) {
-    const suseconds_t period = TESTING_ASAN || TESTING_TSAN ? 1000 : 100;
+    const suseconds_t period = SLOW ? 1000 : 100;
     struct itimerval timer = {{0, 0}, {0, 0}};
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -2739,6 +2848,7 @@ START_TEST(processes_can_be_killed_at_any_moment) {
     int64_t start = mtask_now();
     int fds;
     (void)end_proc(start_call(MTASK_PROC_FORKSERVER, echo, NULL, 0), MTASK_OK);
+    wait_once();
     fds = count_fds();
     for (long i = testing_scale(1000); i > 0 && testing_has_time(start); i--)
         kill_at_some_moment((mtask_proc_method)(MTASK_PROC_FORK + testing_below(&random, 3)),
@@ -2776,7 +2886,8 @@ TESTING_PROC_MAIN(
     a_process_waits_for_its_processes_that_are_no_daemons, output_is_written_once_and_in_order,
     processes_start_processes_that_start_processes,
     a_process_of_any_method_starts_processes_of_any_method,
-    daemons_end_with_their_parent_however_it_ends, others_go_on_when_their_parent_has_ended,
+    daemons_end_with_their_parent_however_it_ends,
+    daemons_of_a_parent_that_has_ended_before_end_too, others_go_on_when_their_parent_has_ended,
     a_daemon_depends_on_the_process_and_not_on_the_forking_thread,
     other_children_of_a_dead_parent_do_not_keep_its_daemons_alive,
     a_process_can_wait_for_the_end_of_its_parent, the_default_method_can_be_set,
@@ -2786,6 +2897,7 @@ TESTING_PROC_MAIN(
     a_process_uses_the_cpus_that_it_may, a_process_made_anew_inherits_only_what_is_named,
     a_forked_process_inherits_all, two_hundred_descriptors_can_be_named,
     descriptors_that_cannot_be_named_are_refused, descriptors_do_not_pile_up_in_children,
+    a_program_without_standard_descriptors_starts_processes,
     the_fork_server_runs_from_its_first_use_until_it_is_stopped, the_fork_server_preloads_once,
     the_fork_server_keeps_the_surroundings_in_which_it_began,
     processes_of_a_fork_server_that_ended_are_still_joined,
@@ -2795,4 +2907,5 @@ TESTING_PROC_MAIN(
     many_spawned_processes_leave_nothing, many_processes_of_the_fork_server_leave_nothing,
     a_start_that_runs_out_of_descriptors_leaves_nothing,
     forking_is_safe_while_other_threads_are_busy, several_threads_start_processes_at_the_same_time,
-    tasks_start_processes, interrupted_calls_go_on, processes_can_be_killed_at_any_moment)
+    tasks_start_processes, many_threads_may_use_a_handle, interrupted_calls_go_on,
+    processes_can_be_killed_at_any_moment)

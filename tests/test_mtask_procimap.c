@@ -242,7 +242,8 @@ static mtask_status crash_at_33(const void *in, size_t size, mtask_buf *out) {
 
 START_TEST(a_crash_costs_its_chunk) {
     static const size_t chunks[] = {1, 10, 40, 100};
-    mtask_procpool *pool = open_procpool(2);
+    mtask_procpool_desc desc = {.workers = 2};
+    mtask_procpool *pool = make_mending(desc);
     for (int i = 0; i < 4; i++) {
         size_t chunk = chunks[i], begin = 33 / chunk * chunk;
         size_t end = begin + chunk;
@@ -302,11 +303,41 @@ START_TEST(a_map_whose_time_is_up_leaves_nothing_behind) {
     start = mtask_now();
     ck_assert_status(mtask_procpool_map(pool, &all.desc, NULL, MTASK_MS(30)), MTASK_TIMEOUT);
     ck_assert_int_ge(mtask_now() - start, MTASK_MS(30));
-    open_gate();
-    numbers_free(&all); /* a late access is caught */
+    await_workers(pool, 3); /* what ran has been killed */
+    numbers_free(&all);     /* a late access is caught */
     check_works(pool);
     map_squares(pool, 100, 0);
     ck_assert_uint_eq(mtask_procpool_get_stats(pool).pending, 0);
+    end_procpool(pool);
+}
+END_TEST
+
+/* Big items go through a socket while they are worked on: they are the caller's again all the
+   same. */
+START_TEST(a_map_whose_time_is_up_reads_its_items_no_more) {
+    enum { ITEMS = 4, SIZE = 1 << 20 };
+    mtask_procpool_desc desc = {.workers = 2};
+    mtask_procpool *pool = make_mending(desc);
+    testing_random random = testing_random_make(testing_seed(), 0);
+    long rounds = testing_scale(100);
+    check_works(pool);
+    for (long round = 0; round < (rounds < 15 ? 15 : rounds); round++) {
+        mtask_procmap_desc map = {.fn = echo, .count = ITEMS, .in_size = SIZE, .chunk = 1};
+        int64_t timeout = (int64_t)testing_below(&random, (uint64_t)MTASK_MS(2));
+        mtask_status status;
+        char *in = (char *)calloc(ITEMS, SIZE), *out = (char *)malloc((size_t)ITEMS * SIZE);
+        testing_check(in != NULL && out != NULL);
+        map.in = in;
+        if (round % 2 == 0) {
+            map.out = out;
+            map.out_size = SIZE;
+        }
+        status = mtask_procpool_map(pool, &map, NULL, timeout);
+        free(in); /* a late access is caught */
+        free(out);
+        testing_check(status == MTASK_OK || status == MTASK_TIMEOUT);
+    }
+    check_works(pool);
     end_procpool(pool);
 }
 END_TEST
@@ -479,8 +510,7 @@ START_TEST(a_task_of_a_loop_is_parked_while_a_map_runs) {
     open_board();
     pool = open_procpool(2);
     (void)in_loop(watch_maps, pool);
-    open_gate();
-    check_works(pool);
+    await_workers(pool, 3); /* what ran has been killed */
     end_procpool(pool);
 }
 END_TEST
@@ -870,7 +900,8 @@ static void lose_a_chunk(source *self, mtask_status lost) {
 }
 
 START_TEST(a_crash_costs_its_chunk_of_an_imap) {
-    mtask_procpool *pool = open_procpool(2);
+    mtask_procpool_desc desc = {.workers = 2};
+    mtask_procpool *pool = make_mending(desc);
     for (size_t chunk = 1; chunk <= 10; chunk += 3)
         for (int unordered = 0; unordered < 2; unordered++) {
             source *self = source_make(pool, 60, 0, chunk);
@@ -882,13 +913,18 @@ START_TEST(a_crash_costs_its_chunk_of_an_imap) {
 }
 END_TEST
 
+/* Never ends at 33. */
+static mtask_status stall_at_33(const void *in, size_t size, mtask_buf *out) {
+    while (number_in(in, size) == 33)
+        testing_pause(1000);
+    return square(in, size, out);
+}
+
 START_TEST(a_chunk_of_an_imap_may_have_a_limit_of_time) {
-    mtask_procpool *pool;
-    source *self;
-    open_board();
-    pool = open_procpool(2);
-    self = source_make(pool, 60, 0, 4);
-    self->map.fn = wait_at_33;
+    mtask_procpool_desc desc = {.workers = 2};
+    mtask_procpool *pool = make_mending(desc);
+    source *self = source_make(pool, 60, 0, 4);
+    self->map.fn = stall_at_33;
     self->map.time_limit = MTASK_MS(150);
     lose_a_chunk(self, MTASK_TIMEOUT);
     end_procpool(pool);
@@ -1141,25 +1177,23 @@ START_TEST(maps_work_by_each_method) {
 }
 END_TEST
 
-TESTING_PROC_MAIN("mtask_procimap", a_map_does_all_items, a_map_of_many_single_items_is_done,
-                  items_and_results_of_a_map_have_any_size, a_map_may_have_no_inputs_or_no_results,
-                  a_map_that_cannot_be_is_not_begun,
-                  chunks_are_of_such_a_size_that_each_worker_has_some,
-                  items_that_fail_do_not_stop_the_others, a_result_must_fit_its_place,
-                  a_crash_costs_its_chunk, a_chunk_may_have_a_limit_of_time,
-                  a_map_whose_time_is_up_leaves_nothing_behind, a_map_that_is_terminated_ends,
-                  a_map_goes_on_alone_and_tells_how_far_it_is, the_failure_of_a_map_is_its_futures,
-                  a_map_that_has_not_begun_can_be_canceled,
-                  a_map_whose_future_is_not_wanted_is_done, several_threads_may_map_at_once,
-                  a_map_may_be_larger_than_the_backlog, a_task_of_a_loop_is_parked_while_a_map_runs,
-                  imap_gives_all_results_in_order, imap_unordered_gives_each_result_once,
-                  ordered_results_wait_for_the_one_before, unordered_results_come_as_they_are_ready,
-                  an_imap_that_cannot_be_is_not_begun, items_of_an_imap_have_any_size,
-                  no_more_is_pulled_than_it_may_be_ahead, an_imap_works_ahead,
-                  a_failure_of_the_input_ends_it, the_input_may_fail_without_a_text,
-                  a_crash_costs_its_chunk_of_an_imap, a_chunk_of_an_imap_may_have_a_limit_of_time,
-                  an_imap_may_be_left_anywhere, closing_an_imap_cancels_what_has_not_begun,
-                  an_imap_on_a_pool_that_is_closed_gives_what_it_has,
-                  an_imap_on_a_pool_that_is_terminated_ends, a_forked_child_cannot_use_an_imap,
-                  several_threads_may_iterate_at_once, imaps_may_be_chained,
-                  a_task_of_a_loop_is_parked_while_it_waits_for_a_result, maps_work_by_each_method)
+TESTING_PROC_MAIN(
+    "mtask_procimap", a_map_does_all_items, a_map_of_many_single_items_is_done,
+    items_and_results_of_a_map_have_any_size, a_map_may_have_no_inputs_or_no_results,
+    a_map_that_cannot_be_is_not_begun, chunks_are_of_such_a_size_that_each_worker_has_some,
+    items_that_fail_do_not_stop_the_others, a_result_must_fit_its_place, a_crash_costs_its_chunk,
+    a_chunk_may_have_a_limit_of_time, a_map_whose_time_is_up_leaves_nothing_behind,
+    a_map_whose_time_is_up_reads_its_items_no_more, a_map_that_is_terminated_ends,
+    a_map_goes_on_alone_and_tells_how_far_it_is, the_failure_of_a_map_is_its_futures,
+    a_map_that_has_not_begun_can_be_canceled, a_map_whose_future_is_not_wanted_is_done,
+    several_threads_may_map_at_once, a_map_may_be_larger_than_the_backlog,
+    a_task_of_a_loop_is_parked_while_a_map_runs, imap_gives_all_results_in_order,
+    imap_unordered_gives_each_result_once, ordered_results_wait_for_the_one_before,
+    unordered_results_come_as_they_are_ready, an_imap_that_cannot_be_is_not_begun,
+    items_of_an_imap_have_any_size, no_more_is_pulled_than_it_may_be_ahead, an_imap_works_ahead,
+    a_failure_of_the_input_ends_it, the_input_may_fail_without_a_text,
+    a_crash_costs_its_chunk_of_an_imap, a_chunk_of_an_imap_may_have_a_limit_of_time,
+    an_imap_may_be_left_anywhere, closing_an_imap_cancels_what_has_not_begun,
+    an_imap_on_a_pool_that_is_closed_gives_what_it_has, an_imap_on_a_pool_that_is_terminated_ends,
+    a_forked_child_cannot_use_an_imap, several_threads_may_iterate_at_once, imaps_may_be_chained,
+    a_task_of_a_loop_is_parked_while_it_waits_for_a_result, maps_work_by_each_method)

@@ -211,7 +211,7 @@ static int count_mappings(void) {
 
 static void use_a_pool(int round) {
     mtask_procpool_desc desc = {.workers = 2, .max_tasks = 2};
-    mtask_procpool *pool = make(&desc);
+    mtask_procpool *pool = make_mending(desc);
     for (int i = 0; i < 5; i++)
         check_works(pool);
     take_exchange(submit_exchange(pool, 100000, 10000), 10000);
@@ -477,7 +477,7 @@ END_TEST
 static void replace_after(size_t max_tasks, unsigned workers) {
     enum { TASKS = 24 };
     mtask_procpool_desc desc = {.workers = workers, .max_tasks = max_tasks};
-    mtask_procpool *pool = make(&desc);
+    mtask_procpool *pool = make_mending(desc);
     mtask_future *futures[TASKS];
     long pids[TASKS];
     mtask_procpool_stats stats;
@@ -513,7 +513,7 @@ END_TEST
 
 START_TEST(processes_that_are_replaced_lose_nothing) {
     mtask_procpool_desc desc = {.workers = 2, .max_tasks = 1};
-    mtask_procpool *pool = make(&desc);
+    mtask_procpool *pool = make_mending(desc);
     long count = testing_scale(400);
     for (long round = 0; round < 2; round++) { /* all at once; one by one */
         mtask_future *futures[400];
@@ -546,8 +546,10 @@ static mtask_status count_blocked(const void *in, size_t size, mtask_buf *out) {
 START_TEST(no_signals_are_blocked_in_tasks) {
     mtask_procpool_desc desc = {.workers = 1, .max_tasks = 1};
     mtask_procpool *pool = make(&desc);
-    for (int i = 0; i < 3; i++) /* the first one, and those that take its place */
+    for (size_t i = 1; i <= 3; i++) { /* the first one, and those that take its place */
+        await_workers(pool, i);
         ck_assert_int_eq(take_number(submit(pool, count_blocked, NULL, 0)), 0);
+    }
     end_procpool(pool);
 }
 END_TEST
@@ -631,7 +633,8 @@ START_TEST(a_task_that_crashes_costs_only_itself) {
                                     {.signal = SIGFPE},  {.code = 3, .atexit = !TESTING_ASAN},
                                     {.code = 77},        {.code = 0}};
     enum { CRASHES = sizeof crashes / sizeof crashes[0] };
-    mtask_procpool *pool = open_procpool(2);
+    mtask_procpool_desc desc = {.workers = 2};
+    mtask_procpool *pool = make_mending(desc);
     mtask_future *bad[CRASHES], *good[CRASHES];
     for (int i = 0; i < CRASHES; i++) {
         bad[i] = submit(pool, crash_as_told, &crashes[i], sizeof crashes[i]);
@@ -666,8 +669,10 @@ START_TEST(a_crash_does_not_disturb_who_runs) {
     pool = make(&desc);
     steady = submit(pool, wait_at_gate, "steady", 6);
     await_shared(&shared->at_gate, 1);
-    for (int i = 0; i < 5; i++)
+    for (size_t i = 0; i < 5; i++) {
         (void)take_failure(submit(pool, abort_itself, NULL, 0), MTASK_CRASHED);
+        await_workers(pool, 3 + i);
+    }
     ck_assert(!mtask_future_done(steady));
     open_gate();
     take_bytes(steady, "steady", 6);
@@ -677,7 +682,8 @@ END_TEST
 
 /* With much on its way in and out. */
 START_TEST(a_task_with_big_bytes_may_crash) {
-    mtask_procpool *pool = open_procpool(2);
+    mtask_procpool_desc desc = {.workers = 2};
+    mtask_procpool *pool = make_mending(desc);
     crash how = {.signal = SIGKILL};
     char *in = (char *)calloc(1, 1 << 20);
     mtask_future *bad[4], *good[4];
@@ -698,7 +704,8 @@ END_TEST
 
 START_TEST(idle_workers_that_are_killed_are_replaced) {
     enum { WORKERS = 3 };
-    mtask_procpool *pool = open_procpool(WORKERS);
+    mtask_procpool_desc desc = {.workers = WORKERS};
+    mtask_procpool *pool = make_mending(desc);
     pid_t pids[WORKERS], later[WORKERS];
     check_works(pool);
     get_pids(pool, pids, WORKERS);
@@ -726,7 +733,8 @@ END_TEST
 START_TEST(tasks_end_though_workers_are_killed) {
     enum { BATCH = 40, WORKERS = 3 };
     testing_random random = testing_random_make(testing_seed(), 0);
-    mtask_procpool *pool = open_procpool(WORKERS);
+    mtask_procpool_desc desc = {.workers = WORKERS};
+    mtask_procpool *pool = make_mending(desc);
     long crashed = 0, killed = 0, rounds = testing_scale(60);
     int64_t start = mtask_now();
     for (long round = 0; round < rounds && testing_has_time(start); round++) {
@@ -837,9 +845,9 @@ static void work_by(mtask_proc_method method) {
     outcome = take_failure(submit_number(pool, fail_as_told, MTASK_FULL), MTASK_FULL);
     ck_assert_str_ne(outcome.text, "");
     outcome = take_failure(submit(pool, crash_as_told, NULL, 0), MTASK_CRASHED);
+    await_workers(pool, 3);
     ck_assert_msg(strstr(outcome.text, strsignal(SIGKILL)) != NULL, "%s", outcome.text);
     ck_assert_int_eq(take_number(submit_number(pool, add_initial, 1)), 101);
-    await_workers(pool, 3);
     end_procpool(pool);
     ck_assert_int_eq(initialized, 0);
 }

@@ -115,8 +115,9 @@ START_TEST(memory_is_taken_as_it_is_used) {
 END_TEST
 
 START_TEST(what_cannot_be_made_is_refused) {
-    static const char *const names[] = {"",    "/",  "/a",   "a/b",  "a b", "a\n", "\xc3\xa4", "a*",
-                                        "a:b", "a+", "../a", "a\\b", "%n",  ".",   ".."};
+    static const char *const names[] = {"",         "/",  "/a",  "a/b", "a b",  "a\n",
+                                        "\xc3\xa4", "a*", "a:b", "a+",  "../a", "a\\b",
+                                        "%n",       ".",  "..",  ".a"};
     char name[MTASK_SHM_NAME + 1];
     mtask_shm shm;
     int fds = count_fds();
@@ -132,15 +133,15 @@ START_TEST(what_cannot_be_made_is_refused) {
     ck_assert_status(mtask_shm_create(&shm, name, 1), MTASK_INVALID);
     ck_assert_status(mtask_shm_attach(&shm, NULL), MTASK_INVALID);
     ck_assert_status(mtask_shm_attach(NULL, block_name()), MTASK_INVALID);
-    ck_assert_status(mtask_shm_create(&shm, NULL, SIZE_MAX), MTASK_NOMEM);
-    ck_assert_status(mtask_shm_create(&shm, block_name(), SIZE_MAX / 2), MTASK_NOMEM);
+    ck_assert(mtask_shm_create(&shm, NULL, SIZE_MAX) != MTASK_OK);
+    ck_assert(mtask_shm_create(&shm, block_name(), SIZE_MAX / 2) != MTASK_OK);
     check_name_free(block_name());
     ck_assert_int_eq(count_fds(), fds);
 }
 END_TEST
 
 START_TEST(names_are_of_letters_digits_and_signs) {
-    static const char *const names[] = {"a", "0", "-", "_", "...", "..a", "a.", "-rf", "Zz.09-_"};
+    static const char *const names[] = {"a", "0", "-", "_", "a.", "-rf", "Zz.09-_"};
     char name[MTASK_SHM_NAME];
     mtask_shm shm;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -275,7 +276,7 @@ START_TEST(descriptors_of_something_else_are_refused) {
     int ends[2], null = open("/dev/null", O_RDWR | O_CLOEXEC), fds;
     ck_assert_int_eq(pipe(ends), 0);
     fds = count_fds();
-    ck_assert_status(mtask_shm_attach_fd(&shm, -1), MTASK_INVALID);
+    check_refused(mtask_shm_attach_fd(&shm, -1), EBADF);
     ck_assert_ptr_null(shm.data);
     ck_assert_status(mtask_shm_attach_fd(&shm, ends[0]), MTASK_INVALID);
     ck_assert_status(mtask_shm_attach_fd(&shm, ends[1]), MTASK_INVALID);
@@ -459,6 +460,8 @@ static void create_and_fork(void *name) {
 START_TEST(a_child_of_the_creator_does_not_keep_the_name) {
     mtask_shm shm;
     void *name = (void *)(uintptr_t)block_name();
+    if (!CAN_SHARE)
+        return; /* there it does */
     open_wires(&line);
     run_child(create_and_fork, name);
     ck_assert_status(mtask_shm_attach(&shm, block_name()), MTASK_NOT_FOUND);
@@ -1273,10 +1276,9 @@ static void call_free(stage *all) {
 /* All but `lost` bytes, at most, can be had. */
 static void check_arena(stage *all, size_t lost) {
     void *pieces[STAGE_SIZE / 64 + 16];
-    size_t left = mtask_arena_left(&all->arena), total = 0;
+    size_t total = 0;
     int count = exhaust(&all->arena, 64, pieces, STAGE_SIZE / 64 + 16);
     ck_assert_uint_ge((size_t)count * 64 + lost, all->left);
-    ck_assert_uint_ge(left, (size_t)count * 64);
     for (int i = 0; i < count; i++) {
         ck_assert(is_zero(pieces[i], 64));
         memset(pieces[i], 0xff, 64);
@@ -1287,6 +1289,7 @@ static void check_arena(stage *all, size_t lost) {
               memcmp(all->pieces[2], (char *)all->pieces[2] + 1, PIECE - 1) == 0);
     while (count > 0)
         free_piece(&all->arena, pieces[--count]);
+    ck_assert_uint_eq(mtask_arena_left(&all->arena), total);
     free_piece(&all->arena, all->pieces[2]);
     close_arena(&all->arena);
 }
@@ -1412,6 +1415,15 @@ static long kill_after(const act *what, stage *all, long steps) {
     return done;
 }
 
+/* Keeps this process and its children on one CPU: they take turns anyway, and so it is faster. */
+static void stay_on_one_cpu(void) {
+    cpu_set_t one;
+    int cpu = sched_getcpu();
+    CPU_ZERO(&one);
+    CPU_SET(cpu >= 0 ? (unsigned)cpu : 0U, &one);
+    (void)sched_setaffinity(0, sizeof one, &one);
+}
+
 START_TEST(who_is_killed_anywhere_in_a_call_leaves_it_whole) {
     static const act acts[] = {{"alloc", prepare_arena, NULL, call_alloc, verify_alloc},
                                {"free", prepare_arena, NULL, call_free, verify_free},
@@ -1423,14 +1435,20 @@ START_TEST(who_is_killed_anywhere_in_a_call_leaves_it_whole) {
                                {"unlink", prepare_nothing, call_create, call_unlink, verify_name}};
     testing_random random = testing_random_make(testing_seed(), 0);
     stage *all = (stage *)share_memory(sizeof *all);
+    if (TESTING_TSAN)
+        return; /* it and ptrace do not go together */
     strcpy(all->name, block_name());
-    for (size_t i = CAN_SHARE ? 0 : 4; i < sizeof acts / sizeof acts[0]; i++) {
-        long steps = TESTING_TSAN ? -1 : kill_after(&acts[i], all, LONG_MAX);
-        if (steps < 0)
-            return; /* with ThreadSanitizer, or where it is not allowed, nothing can be stepped */
-        fprintf(stderr, "%s: %ld instructions\n", acts[i].name, steps);
-        for (long left = testing_scale(200); left > 0; left--)
-            (void)kill_after(&acts[i], all, (long)testing_below(&random, (uint64_t)steps + 1));
+    check_name_free(all->name); /* what is done once has been done then */
+    stay_on_one_cpu();
+    for (size_t i = 0; i < sizeof acts / sizeof acts[0]; i++) {
+        long limit = 6000; /* of the instructions of the call, until it is known */
+        fprintf(stderr, "%s\n", acts[i].name);
+        for (long left = testing_scale(10000), steps; left > 0; left -= steps + 50) {
+            steps = kill_after(&acts[i], all, (long)testing_below(&random, (uint64_t)limit));
+            if (steps < 0)
+                return; /* processes cannot be stepped here */
+            limit = all->done != 0 ? steps + 1 : limit;
+        }
     }
 }
 END_TEST

@@ -101,6 +101,12 @@ order() {
     done >"$dir/in"
     as_xargs 0
     quiet
+    # the third is not started before the second has ended, and the first waits for it
+    lines "while [ ! -e '$dir/go' ]; do sleep 0.01; done; echo slow" 'echo fast' ": >'$dir/go'"
+    run 0 -j 2 --unordered
+    gives 'fast
+slow
+'
     seq 200 | sed 's/^/echo /' >"$dir/in"
     as_xargs 0
     seq 100 >"$dir/in"
@@ -467,6 +473,7 @@ essentials() {
     order
     whole
     signals
+    rm "$dir/go"
 }
 
 all() {
@@ -495,7 +502,7 @@ if [ -n "$flags" ]; then
     build "$dir/parallel" "${CC:-cc}" "$flags"
     use "$dir/parallel" && all
 else
-    warnings='-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wundef -Werror'
+    warnings='-O1 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wundef -Werror'
     asan='-O0 -g -fsanitize=address,undefined -fno-sanitize-recover=all'
     build "$dir/asan" "clang -std=c11" "$warnings $asan" &
     build "$dir/plain" "${CC:-cc}" "$warnings"

@@ -146,10 +146,16 @@ static TESTING_UNUSED void await_state(pid_t pid, char state) {
         testing_pause(1);
 }
 
-/* Returns when the process has ended, whether somebody has taken note of it or not. */
+/* Returns when the process has ended; nobody need have taken note of that. */
 static TESTING_UNUSED void await_end(pid_t pid) {
-    for (char state; (state = state_of(pid)) != 0 && state != 'Z' && state != 'X';)
-        testing_pause(1);
+    siginfo_t info;
+    char state = 0;
+    int result;
+    do
+        result = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT);
+    while (result != 0 && errno == EINTR);
+    while (result != 0 && (state = state_of(pid)) != 0 && state != 'Z' && state != 'X')
+        testing_pause(1); /* not a child of this one */
 }
 
 /* Whether a child of this process has ended, and nobody has taken note of it. */

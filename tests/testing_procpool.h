@@ -150,6 +150,14 @@ static TESTING_UNUSED mtask_procpool *open_procpool(unsigned workers) {
     return make(&desc);
 }
 
+/* A pool in which processes take the place of others while tasks go on. They are forked by a thread
+   then, which the allocators of sanitizers do not survive: there they come from the fork server. */
+static TESTING_UNUSED mtask_procpool *make_mending(mtask_procpool_desc desc) {
+    if (TESTING_TSAN || TESTING_ASAN)
+        desc.method = MTASK_PROC_FORKSERVER;
+    return make(&desc);
+}
+
 /* Ends a pool when all that was submitted is done. */
 static TESTING_UNUSED void end_procpool(mtask_procpool *pool) {
     ck_assert_status(mtask_procpool_close(pool), MTASK_OK);
@@ -316,8 +324,9 @@ static TESTING_UNUSED void await_workers(mtask_procpool *pool, size_t started) {
 
 /* ---- processes ---- */
 
-/* Fails the test if this process has a child, running or not waited for. */
+/* Fails the test if this process has a child, running or not waited for; but for the fork server. */
 static TESTING_UNUSED void check_no_children(void) {
+    ck_assert_status(mtask_forkserver_stop(), MTASK_OK);
     testing_check(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
 }
 
