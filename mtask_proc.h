@@ -1714,7 +1714,8 @@ static void mtask__child_notice_remote(mtask__child *child) {
         (void)poll(&polled, 1, MTASK__NEWS_WAIT); /* its server is about to tell */
     if (!child->lost) {
         do
-            got = recv(child->fd, &news, sizeof news, MSG_DONTWAIT);
+            got = recv(child->fd, &news, sizeof news,
+                       MSG_DONTWAIT | MSG_PEEK); /* it stays readable */
         while (got < 0 && errno == EINTR);
         if (got == (ssize_t)sizeof news && news.kind == 2) {
             mtask__child_note(child, news.value);
@@ -1751,9 +1752,10 @@ static bool mtask__child_ended(mtask__child *child) {
     return mtask__child_has_ended(child);
 }
 
-/* Its descriptor; -1: errno, which is ENOSYS if there is none. One that has ended has one that is
+/* Its descriptor; -1: errno, which is ENOSYS if there is none. Of a fork server's child the socket
+   tells when its code is known, its pidfd when it ends: that is what others are given. One that has ended has one that is
    readable: of a pipe that nobody can write to. */
-static int mtask__child_fd(mtask__child *child) {
+static int mtask__child_fd(mtask__child *child, bool sentinel) {
     int ends[2];
     int fd;
     mtask__lock(&child->lock);
@@ -1766,7 +1768,7 @@ static int mtask__child_fd(mtask__child *child) {
         close(ends[1]);
         child->fd = ends[0];
     }
-    fd = child->remote && child->process >= 0 ? child->process : child->fd;
+    fd = child->process >= 0 && (sentinel || child->lost) ? child->process : child->fd;
     mtask__unlock(&child->lock);
     return fd;
 }
@@ -1793,7 +1795,7 @@ static mtask_status mtask__child_sleep(mtask__child *child, int64_t deadline) {
     }
     while (!mtask__child_ended(child)) {
         int saved = errno;
-        int fd = mtask__child_fd(child);
+        int fd = mtask__child_fd(child, false);
         mtask_status status;
         errno = saved;
         status = fd < 0 ? mtask__child_watch(child, deadline)
@@ -4713,7 +4715,7 @@ MTASK_API mtask_status mtask_proc_kill(mtask_proc *proc) {
 MTASK_API mtask_status mtask_proc_sentinel(mtask_proc *proc, int *fd) {
     if (!mtask__proc_is_ours(proc) || fd == NULL)
         return MTASK_INVALID;
-    *fd = mtask__child_fd(&proc->child);
+    *fd = mtask__child_fd(&proc->child, true);
     if (*fd >= 0)
         return MTASK_OK;
     return errno == ENOSYS ? MTASK_UNSUPPORTED : MTASK_SYSTEM;
@@ -6447,7 +6449,7 @@ static nfds_t mtask__procpool_watch(mtask_procpool *pool, bool *blind) {
         mtask__crew *crew = &pool->crew[i];
         if (!crew->lives)
             continue;
-        polled[count].fd = mtask__child_fd(&crew->child);
+        polled[count].fd = mtask__child_fd(&crew->child, false);
         *blind = *blind || polled[count].fd < 0;
         polled[count++].events = POLLIN;
         polled[count].fd = crew->give.slot >= 0 || crew->take.slot >= 0 ? crew->socket : -1;
@@ -7816,6 +7818,15 @@ static void mtask__shm_unlock(int directory) {
     mtask__unlock(&mtask__proc_process.name_lock);
 }
 
+/* Whether a name leads to that. A new block whose name already does has the descriptor of one that
+   could not take its name away. */
+static bool mtask__shm_leads(int directory, const char *name, const char *target) {
+    char is[48];
+    ssize_t length = readlinkat(directory, name, is, sizeof is - 1);
+    is[length < 0 ? 0 : length] = 0;
+    return strcmp(is, target) == 0;
+}
+
 static mtask_status mtask__os_shm_link(mtask_shm *shm) {
     char target[40];
     bool made = false;
@@ -7825,8 +7836,9 @@ static mtask_status mtask__os_shm_link(mtask_shm *shm) {
         return MTASK_SYSTEM;
     made = symlinkat(target, directory, shm->name) == 0;
     if (!made && errno == EEXIST) {
-        int other = mtask__shm_follow(directory, shm->name);
-        if (other < 0 && errno == ENOENT) {
+        bool ours = mtask__shm_leads(directory, shm->name, target);
+        int other = ours ? -1 : mtask__shm_follow(directory, shm->name);
+        if (ours || (other < 0 && errno == ENOENT)) {
             (void)unlinkat(directory, shm->name, 0);
             made = symlinkat(target, directory, shm->name) == 0;
         } else {
@@ -7840,17 +7852,13 @@ static mtask_status mtask__os_shm_link(mtask_shm *shm) {
 
 static mtask_status mtask__os_shm_unlink(const mtask_shm *shm) {
     char target[40];
-    char is[sizeof target + 1];
-    ssize_t length;
     bool ours;
     bool gone;
     int directory = mtask__shm_lock(false);
     (void)snprintf(target, sizeof target, "/proc/%ld/fd/%d", (long)getpid(), shm->fd);
     if (directory < 0)
         return errno == ENOENT ? MTASK_NOT_FOUND : MTASK_SYSTEM;
-    length = readlinkat(directory, shm->name, is, sizeof is - 1);
-    is[length < 0 ? 0 : length] = 0;
-    ours = strcmp(is, target) == 0;
+    ours = mtask__shm_leads(directory, shm->name, target);
     gone = ours && unlinkat(directory, shm->name, 0) == 0;
     mtask__shm_unlock(directory);
     if (gone)

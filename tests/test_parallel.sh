@@ -124,6 +124,7 @@ slow
     for i in 1 2 3 4 5; do
         echo "head -c 20000000 /dev/zero; echo $i"
     done >>"$dir/in"
+    seq 9 | sed 's/^/echo /' >>"$dir/in"
     run 0 -j 3
     sh "$dir/in" >"$dir/want"
     check 'much output is not whole' cmp -s "$dir/want" "$dir/out"
@@ -228,7 +229,7 @@ b
     as_xargs 0 echo
     lines "echo 'a  b' \"c  d\" e\\ \\ f" 'echo  g	 h  ' 'echo ~ | wc -l' 'echo *.md' 'echo a;echo b' \
         'A=1 sh -c "echo \$A"' 'echo $((1+2)) `echo 3` $(echo 4)' 'echo {a,b}' 'echo a=b c:d e@f %g' \
-        'cd /; pwd' 'if true; then echo yes; fi' ': nothing' 'echo grüße ñ' 'echo a&' 'echo !x' \
+        'cd /; pwd' 'if true; then echo yes; fi' ': nothing' 'echo grüße ñ' 'echo a& wait' 'echo !x' \
         'export A=1' 'umask 022' 'cd /tmp' 'echo "' 'exit 3' 'echo [m]task.h' 'echo a >/dev/null' \
         './mtask-none' 'echo -n x' 'test 1 = 1' 'echo a\tb' 'printf %s a b' '=' 'a=b' 'if'
     as_xargs 5
