@@ -2412,6 +2412,7 @@ MTASK_API mtask_status mtask_cmd_run(const char *const *argv, const mtask_cmd_op
     mtask_cmd_result own;
     mtask_cmd *cmd = NULL;
     int64_t timeout;
+    int error;
     mtask_status status;
     opts = opts != NULL ? opts : &mtask__cmd_usual;
     timeout = opts->timeout == 0 ? MTASK_FOREVER : opts->timeout;
@@ -2424,6 +2425,7 @@ MTASK_API mtask_status mtask_cmd_run(const char *const *argv, const mtask_cmd_op
         return status;
     status =
         mtask_cmd_communicate(cmd, opts->input, opts->input_size, opts->limit, result, timeout);
+    error = errno;
     if (status != MTASK_OK) {
         mtask__cmd_end(cmd);
         result->code = cmd->child.code;
@@ -2433,6 +2435,7 @@ MTASK_API mtask_status mtask_cmd_run(const char *const *argv, const mtask_cmd_op
         }
     }
     mtask_cmd_destroy(cmd);
+    errno = error;
     if (status == MTASK_OK && opts->check && result->code != 0)
         status = MTASK_FAILED;
     if (result == &own)
