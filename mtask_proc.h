@@ -1,10 +1,10 @@
 /* mtask_proc.h 0.6.0 - processes, commands, pipes, shared memory and process pools for C
 
    Python's `multiprocessing` and `subprocess` in one header: the task function of a thread runs in
-   a process of its own; commands run with input, captured output and time-outs, without a dead-lock;
-   messages go through pipes and sockets; memory is shared by name or by inheritance; and a pool of
-   processes does what a pool of threads does, and survives when one of them is killed. It stands on
-   mtask_io.h, mtask_coro.h, mtask_pool.h, mtask_queue.h and mtask.h.
+   a process of its own; commands run with input, captured output and time-outs, without a
+   dead-lock; messages go through pipes and sockets; memory is shared by name or by inheritance;
+   and a pool of processes does what a pool of threads does, and survives when one of them is
+   killed. It stands on mtask_io.h, mtask_coro.h, mtask_pool.h, mtask_queue.h and mtask.h.
 
    USE
      Copy this file and those. In ONE .c (or .cpp) file, before any other include:
@@ -50,19 +50,19 @@
          }
 
    WHAT HOLDS FOR ALL OF IT
-     - Every call that waits may be made by a thread or by a task of a loop, which is parked meanwhile;
-       it takes a time-out, and a cancelled task gets MTASK_CANCELED.
-     - Descriptors that this header makes are close-on-exec: a command inherits 0, 1, 2, and those that
-       are named; nothing else, whoever opened it.
+     - Every call that waits may be made by a thread or by a task of a loop, which is parked
+       meanwhile; it takes a time-out, and a cancelled task gets MTASK_CANCELED.
+     - Descriptors that this header makes are close-on-exec: a command inherits 0, 1, 2, and those
+       that are named; nothing else, whoever opened it.
      - Nothing is left behind: no zombies, no descriptors, no names of shared memory; also when a
        process is killed. A process that is killed while it holds a lock, runs a task or sends a
        message costs what it was doing, and others are told.
-     - Handles belong to the process that made them: in a forked child those of its parent's processes,
-       commands and pools answer MTASK_INVALID or MTASK_BROKEN. Connections, listeners and shared
-       memory are inherited.
-     - fork copies the calling thread only. Locks of mtask and of the C library are made usable in the
-       child; those of other libraries may stay locked by threads that are not there. A program that
-       has such uses MTASK_PROC_SPAWN or MTASK_PROC_FORKSERVER.
+     - Handles belong to the process that made them: in a forked child those of its parent's
+       processes, commands and pools answer MTASK_INVALID or MTASK_BROKEN. Connections, listeners
+       and shared memory are inherited.
+     - fork copies the calling thread only. Locks of mtask and of the C library are made usable in
+       the child; those of other libraries may stay locked by threads that are not there. A program
+       that has such uses MTASK_PROC_SPAWN or MTASK_PROC_FORKSERVER.
 
    COSTS
      A forked process: fork, and a few microseconds. A command: posix_spawn. A task of a pool: no
@@ -265,9 +265,10 @@ MTASK_API mtask_status mtask_proc_enumerate(mtask_proc_info *infos, size_t capac
 MTASK_API mtask_status mtask_proc_join_all(int64_t timeout);
 
 /* Starts the process that MTASK_PROC_FORKSERVER forks from; otherwise the first use does. Early is
-   better: it inherits 0, 1 and 2, the environment and the working directory of now. `preload` (NULL
-   allowed), a function of this program, runs in it first. If it has been killed, the next use
-   starts it anew, with the same `preload`. MTASK_OK, also if it runs; and as mtask_proc_start_ex. */
+   better: it inherits 0, 1 and 2, the environment and the working directory of now. `preload`
+   (NULL allowed), a function of this program, runs in it first. If it has been killed, the next
+   use starts it anew, with the same `preload`. MTASK_OK, also if it runs; and as
+   mtask_proc_start_ex. */
 MTASK_API mtask_status mtask_forkserver_start(void (*preload)(void));
 
 /* Ends it; processes that it made go on. MTASK_OK, also if there is none. */
@@ -321,16 +322,17 @@ typedef struct mtask_cmd_result {
     mtask_buf err;
 } mtask_cmd_result;
 
-/* Runs the program argv[0], looked for in PATH if there is no slash in it, with the arguments argv,
-   which ends in NULL, and waits for its end; feeds its input and captures its output meanwhile.
-   `result` (NULL allowed) need not be zeroed before, is filled in any case, and is freed by
-   mtask_cmd_result_free. MTASK_OK: it ended, result->code says how. MTASK_FAILED: `check`, and its
-   code was not 0. MTASK_NOT_FOUND: no such program or directory. MTASK_TIMEOUT: killed;
-   MTASK_OVERFLOW: killed, because it wrote more than `limit`; MTASK_CANCELED: killed, the calling
-   task is cancelled: what was captured is there. MTASK_INVALID (no program; a negative time-out; a
-   mode that cannot be), MTASK_NOMEM, MTASK_SYSTEM (EACCES: not a program ...). Unless it is killed,
-   it ends only when all who hold the captured ends have closed them. It begins with no signal
-   blocked, and with SIGPIPE and SIGXFSZ as usual. Input that the command does not read is dropped. */
+/* Runs the program argv[0], looked for in PATH if there is no slash in it, with the arguments
+   argv, which ends in NULL, and waits for its end; feeds its input and captures its output
+   meanwhile. `result` (NULL allowed) need not be zeroed before, is filled in any case, and is
+   freed by mtask_cmd_result_free. MTASK_OK: it ended, result->code says how. MTASK_FAILED:
+   `check`, and its code was not 0. MTASK_NOT_FOUND: no such program or directory. MTASK_TIMEOUT:
+   killed; MTASK_OVERFLOW: killed, because it wrote more than `limit`; MTASK_CANCELED: killed, the
+   calling task is cancelled: what was captured is there. MTASK_INVALID (no program; a negative
+   time-out; a mode that cannot be), MTASK_NOMEM, MTASK_SYSTEM (EACCES: not a program ...). Unless
+   it is killed, it ends only when all who hold the captured ends have closed them. It begins with
+   no signal blocked, and with SIGPIPE and SIGXFSZ as usual. Input that the command does not read
+   is dropped. */
 MTASK_API mtask_status mtask_cmd_run(const char *const *argv, const mtask_cmd_opts *opts,
                                      mtask_cmd_result *result);
 
@@ -403,7 +405,8 @@ MTASK_API mtask_status mtask_pipe(mtask_conn **a, mtask_conn **b, bool duplex);
 MTASK_API int mtask_conn_fd(const mtask_conn *conn);
 
 /* Makes a connection of the descriptor of one, as got from another process; then it is its own.
-   MTASK_OK, MTASK_NOMEM, MTASK_INVALID (not a socket), MTASK_SYSTEM: then it is still the caller's. */
+   MTASK_OK, MTASK_NOMEM, MTASK_INVALID (not a socket), MTASK_SYSTEM: then it is still the
+   caller's. */
 MTASK_API mtask_status mtask_conn_open(mtask_conn **conn, int fd);
 
 /* Sends one message, also an empty one, waiting for room. MTASK_OK. MTASK_BROKEN: nobody is at the
@@ -544,7 +547,8 @@ MTASK_API mtask_status mtask_shm_create(mtask_shm *shm, const char *name, size_t
 MTASK_API mtask_status mtask_shm_attach(mtask_shm *shm, const char *name);
 MTASK_API mtask_status mtask_shm_attach_fd(mtask_shm *shm, int fd);
 
-/* Takes the name away; who has the block keeps it. By the creator only: MTASK_NOT_OWNER. MTASK_OK, MTASK_NOT_FOUND (it has none, any more), MTASK_SYSTEM (it stays). */
+/* Takes the name away; who has the block keeps it. By the creator only: MTASK_NOT_OWNER. MTASK_OK,
+   MTASK_NOT_FOUND (it has none, any more), MTASK_SYSTEM (it stays). */
 MTASK_API mtask_status mtask_shm_unlink(mtask_shm *shm);
 
 /* Lets go of the block here: the memory is gone from this process's addresses; by the creator also
@@ -555,7 +559,8 @@ MTASK_API mtask_status mtask_shm_close(mtask_shm *shm);
 
 struct mtask__array;
 
-/* A handle on items in shared memory, with a lock; of one item it is Python's Value. As mtask_shm. */
+/* A handle on items in shared memory, with a lock; of one item it is Python's Value. As mtask_shm.
+   */
 typedef struct mtask_array {
     mtask_shm memory;
     struct mtask__array *core;
@@ -750,7 +755,8 @@ MTASK_API mtask_status mtask_procpool_map(mtask_procpool *pool, const mtask_proc
                                           mtask_outcome *outcome, int64_t timeout);
 
 /* The same without waiting: `future` ends, with value NULL or as the first item that failed, when
-   all items have ended. The description is copied. mtask_future_cancel works until one has begun. */
+   all items have ended. The description is copied. mtask_future_cancel works until one has begun.
+   */
 MTASK_API mtask_status mtask_procpool_map_async(mtask_procpool *pool,
                                                 const mtask_procmap_desc *desc,
                                                 mtask_future **future);
@@ -819,7 +825,8 @@ typedef struct mtask_procitem {
     const char *text;    /* why it failed; "" if it did not */
 } mtask_procitem;
 
-/* Begins to pull and to work. Close it. MTASK_INVALID, MTASK_NOMEM, and as mtask_procpool_submit. */
+/* Begins to pull and to work. Close it. MTASK_INVALID, MTASK_NOMEM, and as mtask_procpool_submit.
+   */
 MTASK_API mtask_status mtask_procpool_imap(mtask_procpool *pool, const mtask_procimap_desc *desc,
                                            mtask_procimap **imap);
 
@@ -1753,8 +1760,8 @@ static bool mtask__child_ended(mtask__child *child) {
 }
 
 /* Its descriptor; -1: errno, which is ENOSYS if there is none. Of a fork server's child the socket
-   tells when its code is known, its pidfd when it ends: that is what others are given. One that has ended has one that is
-   readable: of a pipe that nobody can write to. */
+   tells when its code is known, its pidfd when it ends: that is what others are given. One that
+   has ended has one that is readable: of a pipe that nobody can write to. */
 static int mtask__child_fd(mtask__child *child, bool sentinel) {
     int ends[2];
     int fd;
@@ -1989,7 +1996,8 @@ struct mtask_cmd {
     mtask_buf err;
 };
 
-/* A descriptor beside the standard ones, so that none of them is overwritten before it was copied. */
+/* A descriptor beside the standard ones, so that none of them is overwritten before it was copied.
+   */
 static bool mtask__fd_lift(int *fd) {
     int lifted;
     if (*fd > 2)
@@ -2721,7 +2729,8 @@ static void mtask__conn_take_fds(mtask_conn *conn, struct msghdr *message) {
                 mtask__proc_shut(&fd);
         }
     }
-    conn->fds_lost = (message->msg_flags & MSG_CTRUNC) != 0 && conn->fd_count < MTASK__CONN_FDS;
+    conn->fds_lost = conn->fds_lost ||
+                     ((message->msg_flags & MSG_CTRUNC) != 0 && conn->fd_count < MTASK__CONN_FDS);
 }
 
 /* Receives once, waiting for it, descriptors too. MTASK_CLOSED: the end. */
@@ -4840,13 +4849,13 @@ MTASK_API mtask_status mtask_proc_join_all(int64_t timeout) {
 
 /* ---- >>procpool-table: what a pool and its processes share ---- */
 
-/* Tasks lie in slots. The parent fills a free one, makes it READY, appends its number to `order`, and
-   counts `ready` up. A process takes the number at `claim`, tries to make that slot its own (READY to
-   TAKEN, with its seat: one CAS), and, whether it could or not, counts `claim` up, unless somebody
-   else did. So it does not matter where one is killed: what it has taken bears its number, and what it
-   has not taken others find. Its result goes into the slot, the slot becomes DONE, and its number goes
-   into the seat's ring, which the parent empties; when a process has ended, the parent also looks for
-   slots that bear its number.
+/* Tasks lie in slots. The parent fills a free one, makes it READY, appends its number to `order`,
+   and counts `ready` up. A process takes the number at `claim`, tries to make that slot its own
+   (READY to TAKEN, with its seat: one CAS), and, whether it could or not, counts `claim` up,
+   unless somebody else did. So it does not matter where one is killed: what it has taken bears its
+   number, and what it has not taken others find. Its result goes into the slot, the slot becomes
+   DONE, and its number goes into the seat's ring, which the parent empties; when a process has
+   ended, the parent also looks for slots that bear its number.
 
    A slot's word, `state`: bits 0..7 what it is, bits 8..15 the seat of who took it, bits 16..31 how
    often it was READY. The entry of `order` holds that number, too: so a slot that was taken back and
@@ -4857,11 +4866,12 @@ MTASK_API mtask_status mtask_proc_join_all(int64_t timeout) {
        DONE     the result is in it
        EXPIRED  its time is up, or its pool is: its process waits to be killed
 
-   Nobody sleeps through news. A process that finds nothing sets its bit in `sleepers`, looks again, and
-   reads its bell. The parent counts `ready` up, then looks at `sleepers`: of these two pairs, store
-   and load, both sequentially consistent, at least one sees the other. The same with `resting` and the
-   rings' tails, for the parent, who sleeps in poll, on its bell and what tells of the processes' ends.
-   A bell that is rung by a process which is killed before: its end is news itself. */
+   Nobody sleeps through news. A process that finds nothing sets its bit in `sleepers`, looks
+   again, and reads its bell. The parent counts `ready` up, then looks at `sleepers`: of these two
+   pairs, store and load, both sequentially consistent, at least one sees the other. The same with
+   `resting` and the rings' tails, for the parent, who sleeps in poll, on its bell and what tells
+   of the processes' ends. A bell that is rung by a process which is killed before: its end is news
+   itself. */
 enum {
     MTASK__SLOT_FREE,
     MTASK__SLOT_READY,
@@ -5815,7 +5825,8 @@ static void mtask__procmap_end(mtask__procmap *map, size_t first, size_t count,
     mtask__unlock(&map->lock);
 }
 
-/* Ends the future of a map of which nothing is left; the pool's reference goes. Without the lock. */
+/* Ends the future of a map of which nothing is left; the pool's reference goes. Without the lock.
+   */
 static void mtask__procmap_finish(mtask__procmap *map) {
     bool good;
     bool canceled;
@@ -7740,8 +7751,9 @@ static mtask_status mtask__os_proc_affinity(const unsigned *cpus, size_t count) 
 
 /* A name is a symbolic link, in a directory of the user's, to the descriptor of the creator:
    /proc/PID/fd/N. It leads nowhere as soon as the creator has closed it or ended, so that nobody
-   has to clean up after it: the memory is gone then, and the link is replaced by the next creator. That the descriptor still is the block, and not another file of a
-   new process with that number, its own name shows. */
+   has to clean up after it: the memory is gone then, and the link is replaced by the next creator.
+   That the descriptor still is the block, and not another file of a new process with that number,
+   its own name shows. */
 #  define MTASK__SHM_PREFIX "mtask."
 
 static int mtask__os_shm_open(const char *name) {
@@ -7869,8 +7881,8 @@ static mtask_status mtask__os_shm_unlink(const mtask_shm *shm) {
     return ours && errno != ENOENT ? MTASK_SYSTEM : MTASK_NOT_FOUND;
 }
 
-/* A link that leads nowhere is left to the next creator: here it might only be that this process does
-   not see the other's /proc. */
+/* A link that leads nowhere is left to the next creator: here it might only be that this process
+   does not see the other's /proc. */
 static mtask_status mtask__os_shm_find(const char *name, int *fd) {
     int directory = mtask__shm_directory(false);
     if (directory < 0)
