@@ -503,11 +503,10 @@ static void replace_after(size_t max_tasks, unsigned workers) {
 }
 
 START_TEST(a_process_ends_after_so_many_tasks) {
-    for (unsigned workers = 1; workers <= 3; workers++) {
-        replace_after(1, workers);
-        replace_after(3, workers);
-        replace_after(7, workers);
-    }
+    replace_after(1, 1);
+    replace_after(1, 3);
+    replace_after(3, 1);
+    replace_after(7, 2);
 }
 END_TEST
 
