@@ -7122,8 +7122,24 @@ static mtask_status mtask__procmap_cancel(mtask_future *future) {
     return mtask_future_canceled(future) ? MTASK_OK : MTASK_INVALID;
 }
 
+/* Whether a process has begun some of it. */
+static bool mtask__procmap_runs(const mtask_future *future) {
+    mtask__proc_state *state = mtask__proc_me();
+    const mtask__procmap *map = (const mtask__procmap *)(const void *)future;
+    bool runs = false;
+    mtask__lock(&state->lock);
+    if (map->pool != NULL && mtask__procpool_pending(future) && !mtask__procmap_is_lost(future)) {
+        mtask__lock(&map->pool->lock);
+        runs = !mtask__procmap_is_fresh(map->pool, map);
+        mtask__unlock(&map->pool->lock);
+    }
+    mtask__unlock(&state->lock);
+    return runs;
+}
+
 static const mtask__future_kind mtask__procmap_kind = {
-    mtask__procmap_free, mtask__procmap_cancel, mtask__procmap_is_lost, NULL, false, NULL, NULL};
+    mtask__procmap_free, mtask__procmap_cancel, mtask__procmap_is_lost, NULL, false, NULL,
+    mtask__procmap_runs};
 
 static bool mtask__procmap_fits(const mtask_procmap_desc *desc) {
     return desc->fn != NULL && desc->time_limit >= 0 &&

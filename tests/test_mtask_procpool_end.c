@@ -1,4 +1,4 @@
-/* test_mtask_procpool_end.c - the ends of pools of processes and of their workers: close, terminate,
+/* test_mtask_procpool_end.c - ends of pools of processes and of their workers: close, terminate,
    initializers, limits, crashes, kills, forks */
 #include "testing_procpool.h"
 

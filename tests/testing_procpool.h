@@ -7,8 +7,8 @@
 
 #include "../mtask_pool.h"
 
-/* Where there are no pidfds, workers have threads; those of the parent that nobody can join there are
-   no leak. */
+/* Where there are no pidfds, workers have threads; those of the parent that nobody can join there
+   are no leak. */
 const char *__tsan_default_options(void);
 const char *__tsan_default_options(void) {
     return "die_after_fork=0:report_thread_leaks=0";
@@ -331,7 +331,7 @@ static TESTING_UNUSED void await_workers(mtask_procpool *pool, size_t started) {
 
 /* ---- processes ---- */
 
-/* Fails the test if this process has a child, running or not waited for; but for the fork server. */
+/* Fails the test if this process has a child, running or not waited for, but the fork server. */
 static TESTING_UNUSED void check_no_children(void) {
     ck_assert_status(mtask_forkserver_stop(), MTASK_OK);
     testing_check(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
