@@ -548,6 +548,9 @@ MTASK_API mtask_status mtask_serve(const char *address, mtask_handler *handler,
 /* Sees to forks: whoever does so after this runs his handlers inside of these. */
 MTASK_API void mtask__io_init(void);
 
+/* mtask_io_wait of one event, for whoever has just tried, in vain: without another look. */
+MTASK_API mtask_status mtask__io_wait_after(int fd, unsigned event, int64_t timeout);
+
 # ifdef __cplusplus
 } /* extern "C" */
 # endif
@@ -1614,6 +1617,12 @@ static mtask_status mtask__io_select(mtask_io_case *cases, size_t count, int64_t
     if (status != MTASK_TIMEOUT || timeout == 0)
         return status;
     return mtask__io_await(cases, began, count, deadline);
+}
+
+MTASK_API mtask_status mtask__io_wait_after(int fd, unsigned event, int64_t timeout) {
+    mtask__op op;
+    mtask_status status = mtask__op_begin(&op, fd, event, timeout);
+    return status == MTASK_OK ? mtask__op_wait(&op) : status;
 }
 
 MTASK_API mtask_status mtask_io_select(mtask_io_case *cases, size_t count, int64_t timeout) {

@@ -2630,8 +2630,9 @@ static mtask_status mtask__conn_send_with(mtask_conn *conn, struct iovec *parts,
             return MTASK_BROKEN;
         if (errno != EAGAIN && errno != EWOULDBLOCK)
             return MTASK_SYSTEM;
-        status = deadline == 0 ? MTASK_TIMEOUT
-                               : mtask_io_wait(conn->fd, MTASK_IO_WRITE, mtask_until(deadline));
+        status = deadline == 0
+                     ? MTASK_TIMEOUT
+                     : mtask__io_wait_after(conn->fd, MTASK_IO_WRITE, mtask_until(deadline));
         if (status != MTASK_OK)
             return status;
     }
@@ -2764,8 +2765,9 @@ static mtask_status mtask__conn_receive_with(mtask_conn *conn, void *buffer, siz
             return MTASK_SYSTEM;
         if (errno == EINTR)
             continue;
-        status = deadline == 0 ? MTASK_TIMEOUT
-                               : mtask_io_wait(conn->fd, MTASK_IO_READ, mtask_until(deadline));
+        status = deadline == 0
+                     ? MTASK_TIMEOUT
+                     : mtask__io_wait_after(conn->fd, MTASK_IO_READ, mtask_until(deadline));
         if (status != MTASK_OK)
             return status;
     }

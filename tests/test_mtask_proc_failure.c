@@ -2090,17 +2090,6 @@ static void judge(const plan *it, mtask_status status, int seen, long hits) {
         must_be(status, it->what->normal);
         return;
     }
-#ifdef SURVEY
-    if (normal && !it->either && ((QUIET ^ it->what->odd) & POINT(it->at)) == 0) {
-        fprintf(stderr, "SURVEY quiet %s %s\n", it->what->name, point_names[it->at]);
-        return;
-    }
-    if (!normal && !explains(it, status, seen)) {
-        fprintf(stderr, "SURVEY odd %s %s: %s, %s\n", it->what->name, story,
-                mtask_status_name(status), strerror(seen));
-        return;
-    }
-#endif
     if (normal && !it->either && ((QUIET ^ it->what->odd) & POINT(it->at)) == 0)
         _ck_assert_failed(__FILE__, __LINE__, "Check", "a failure is not told; %s", story);
     if (!normal && !explains(it, status, seen))
@@ -2161,10 +2150,12 @@ static long try_balanced(const plan *it) {
     return hits;
 }
 
+enum { STEP = TESTING_TSAN ? 3 : TESTING_ASAN ? 2 : 1 }; /* forks are slow there */
+
 /* Does it with the first, the second, ... call failing; how many there were. */
 static long try_each(plan it) {
     long total = 0, hits = 1;
-    for (it.first = 1; hits > 0; it.first++) {
+    for (it.first = 1; hits > 0; it.first += STEP) {
         hits = try_balanced(&it);
         total += hits > 0;
         must(it.first < 1000);
@@ -2206,6 +2197,7 @@ static void run_with(trial *it, const operation *what) {
     if ((what->how & it->where) == 0 || (only != NULL && strstr(what->name, only) == NULL))
         return;
     watch_for_hangs();
+    memset(calls_of, 0, sizeof calls_of); /* which calls it makes: only those need to fail */
     warm_up(what, it->where);
     it->fn(what, it->where);
     it->count++;
@@ -2239,8 +2231,6 @@ static const point interrupted[] = {AT_READ, AT_WRITE, AT_PREAD,  AT_PWRITE,  AT
 static long unnoticed; /* how often something was tried that made no difference */
 
 static void try_interrupted(const operation *what, unsigned where) {
-    memset(calls_of, 0, sizeof calls_of);
-    warm_up(what, where);
     for (size_t i = 0; i < COUNT(interrupted); i++) {
         plan it = {what, where, interrupted[i], 1, 3, EINTR, false, false};
         if (look(&calls_of[it.at]) > 0)
@@ -2301,8 +2291,6 @@ static const struct {
 static void try_refused(const operation *what, unsigned where) {
     if (where == IN_TASK)
         return;
-    memset(calls_of, 0, sizeof calls_of);
-    warm_up(what, where);
     for (size_t i = 0; i < COUNT(refusals); i++)
         if (look(&calls_of[refusals[i].at]) > 0)
             try_told(what, where, refusals[i].at, refusals[i].error);
@@ -2470,7 +2458,7 @@ static void try_job(const job *what) {
         if (look(&elsewhere->calls_of[at]) == 0 || at == AT_REAP || at == AT_WRITE)
             continue;
         hits = 1;
-        for (long first = 1; hits > 0; first++)
+        for (long first = 1; hits > 0; first += STEP)
             hits = try_elsewhere(what, at, first, error);
         after = take_balance();
         must_balance(&before, &after);
