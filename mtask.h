@@ -103,7 +103,7 @@
 # include <stdint.h>
 
 # define MTASK_VERSION_MAJOR  0
-# define MTASK_VERSION_MINOR  5
+# define MTASK_VERSION_MINOR  6
 # define MTASK_VERSION_PATCH  0
 # define MTASK_VERSION_STRING "0.6.0"
 

@@ -82,7 +82,8 @@ def top_level(code):
                 if re.fullmatch(r"(inline\s+)?namespace(\s+\w+)?|extern", head):
                     transparent, start = transparent + 1, at + 1
                     continue
-                first = line_at(code, start + len(code[start:at]) - len(code[start:at].lstrip()))
+                whole = code[start:at]
+                first = line_at(code, start + len(MACRO_CALLS.match(whole).group(0)))
             depth += 1
         elif what == "}":
             if depth == 0:
@@ -100,6 +101,11 @@ def top_level(code):
                 found.append((text.strip(), first, line_at(code, at), "declaration"))
             start = at + 1
     return found, depth
+
+
+# What stands before a function: calls of macros that make functions of their own.
+MACRO_CALLS = re.compile(
+    r"\s*(?:[A-Z][A-Z_]*\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)\s*(?=[A-Za-z]))*")
 
 
 def check_function_lengths(path):

@@ -278,18 +278,6 @@ static long disarm_elsewhere(void) {
   return fails(at) ? errno : name arguments;                                                       \
  }
 
-/* ---- what happens while the tested thread waits ---- */
-
-static pthread_t actor;
-static void (*world)(void); /* called before each wait of that thread for descriptors */
-
-static void let_world_turn(void) {
-    int saved = errno;
-    if (world != NULL && depth == 0 && pthread_equal(pthread_self(), actor))
-        world();
-    errno = saved;
-}
-
 /* ---- the replaced calls; which of them are made depends on the configuration ---- */
 
 FAKE void *fake_realloc(void *memory, size_t size) {
@@ -440,10 +428,8 @@ REFUSABLE(AT_TUNE, int, nice, (int more), (more))
 REFUSABLE(AT_TUNE, int, sched_setaffinity, (pid_t pid, size_t size, const cpu_set_t *cpus),
           (pid, size, cpus))
 
-FAKE int fake_epoll_wait(int epoll, struct epoll_event *events, int most, int timeout) {
-    let_world_turn();
-    return fails(AT_LOOP) ? -1 : epoll_wait(epoll, events, most, timeout);
-}
+REFUSABLE(AT_LOOP, int, epoll_wait, (int epoll, struct epoll_event *events, int most, int timeout),
+          (epoll, events, most, timeout))
 
 /* One that is interrupted goes on. */
 FAKE int fake_connect(int fd, const struct sockaddr *address, socklen_t size) {
@@ -461,16 +447,12 @@ FAKE ssize_t fake_write(int fd, const void *buffer, size_t size) {
     return size > 8 && fails(AT_WRITE) ? -1 : write(fd, buffer, size);
 }
 
-FAKE int fake_poll(struct pollfd *fds, nfds_t count, int timeout) {
-    let_world_turn();
-    return fails(AT_POLL) ? -1 : poll(fds, count, timeout);
-}
+REFUSABLE(AT_POLL, int, poll, (struct pollfd * fds, nfds_t count, int timeout),
+          (fds, count, timeout))
 
-FAKE int fake_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
-                    const sigset_t *mask) {
-    let_world_turn();
-    return fails(AT_POLL) ? -1 : ppoll(fds, count, timeout, mask);
-}
+REFUSABLE(AT_POLL, int, ppoll,
+          (struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask),
+          (fds, count, timeout, mask))
 
 /* A descriptor is gone, whatever close says. */
 FAKE int fake_close(int fd) {
@@ -492,9 +474,8 @@ FAKE int fake_fcntl(int fd, int command, ...) {
     return command != F_GETFD && fails(AT_FCNTL) ? -1 : fcntl(fd, command, argument);
 }
 
-FAKE int fake_ioctl(int fd, unsigned long request, void *argument) {
-    return fails(AT_FCNTL) ? -1 : ioctl(fd, request, argument);
-}
+REFUSABLE(AT_FCNTL, int, ioctl, (int fd, unsigned long request, void *argument),
+          (fd, request, argument))
 
 FAKE int fake_open(const char *path, int flags, ...) {
     unsigned mode;
@@ -526,8 +507,6 @@ FAKE long fake_syscall(long number, ...) {
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(args, long);
     va_end(args);
-    if (at == AT_LOOP)
-        let_world_turn();
     if (at != POINTS && fails(at))
         return -1;
     return syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
@@ -786,7 +765,7 @@ static struct scene {
     char path[64];
     testing_crowd crowd;
     bool stop;
-    int turns; /* of the world */
+    int turns; /* of a kind that the operation counts */
 } now;
 
 /* What is done to it. */
@@ -2058,7 +2037,6 @@ static void watch_for_hangs(void) {
     int times = factor != NULL ? atoi(factor) : 1;
     (void)signal(SIGALRM, tell_hang);
     (void)alarm((unsigned)(times > 1 ? times : 1) * (TEST_TIMEOUT - 5));
-    actor = pthread_self();
 }
 
 /* Whether `status` is what to make of this error. */
@@ -2100,13 +2078,7 @@ static void judge(const plan *it, mtask_status status, int seen, long hits) {
 static void set_up(const operation *what) {
     memset(&now, 0, sizeof now);
     now.fd = -1;
-    world = NULL;
     what->set_up();
-}
-
-static void tear_down(const operation *what) {
-    world = NULL;
-    what->tear_down();
 }
 
 /* Does it once, as planned; how many calls have failed. */
@@ -2124,14 +2096,14 @@ static long try_once(const plan *it) {
     judge(it, status, seen, hits);
     if (status != it->what->normal && (it->what->how & LASTING) != 0 &&
         it->what->act() == MTASK_BROKEN) {
-        tear_down(it->what);
+        it->what->tear_down();
         return hits;
     }
     if (status != it->what->normal && (it->what->how & (ONCE | LASTING)) == 0)
         must_be(it->what->act(), it->what->normal);
     if (it->what->check != NULL)
         it->what->check(status);
-    tear_down(it->what);
+    it->what->tear_down();
     return hits;
 }
 
@@ -2150,7 +2122,15 @@ static long try_balanced(const plan *it) {
     return hits;
 }
 
-enum { STEP = TESTING_TSAN ? 3 : TESTING_ASAN ? 2 : 1 }; /* forks are slow there */
+/* Forks are slow there: of so many calls one is made to fail, and of so many kinds of calls. */
+enum {
+    STEP = TESTING_TSAN   ? 7
+           : TESTING_ASAN ? 4
+                          : 1,
+    SPARSE = TESTING_TSAN   ? 3
+             : TESTING_ASAN ? 2
+                            : 1
+};
 
 /* Does it with the first, the second, ... call failing; how many there were. */
 static long try_each(plan it) {
@@ -2225,13 +2205,13 @@ static void try_all(void (*fn)(const operation *what, unsigned where)) {
 /* ---- what must not be noticed ---- */
 
 /* Points where a call may be interrupted, or be told that it would have to wait. */
-static const point interrupted[] = {AT_READ, AT_WRITE, AT_PREAD,  AT_PWRITE,  AT_RECV, AT_SEND,
-                                    AT_LOOP, AT_POLL,  AT_ACCEPT, AT_CONNECT, AT_REAP, AT_SIZE};
+static const point interrupted[] = {AT_POLL, AT_READ, AT_WRITE,  AT_LOOP,    AT_PREAD, AT_PWRITE,
+                                    AT_RECV, AT_SEND, AT_ACCEPT, AT_CONNECT, AT_REAP,  AT_SIZE};
 
 static long unnoticed; /* how often something was tried that made no difference */
 
 static void try_interrupted(const operation *what, unsigned where) {
-    for (size_t i = 0; i < COUNT(interrupted); i++) {
+    for (size_t i = 0; i < COUNT(interrupted); i += SPARSE) {
         plan it = {what, where, interrupted[i], 1, 3, EINTR, false, false};
         if (look(&calls_of[it.at]) > 0)
             unnoticed += try_each(it);
@@ -2291,7 +2271,8 @@ static const struct {
 static void try_refused(const operation *what, unsigned where) {
     if (where == IN_TASK)
         return;
-    for (size_t i = 0; i < COUNT(refusals); i++)
+    static size_t begin;
+    for (size_t i = begin++ % SPARSE; i < COUNT(refusals); i += SPARSE)
         if (look(&calls_of[refusals[i].at]) > 0)
             try_told(what, where, refusals[i].at, refusals[i].error);
 }
@@ -2356,7 +2337,7 @@ static bool try_with_room(const plan *it, int room) {
         must_be(it->what->act(), it->what->normal);
     if (it->what->check != NULL && (status == it->what->normal || (it->what->how & LASTING) == 0))
         it->what->check(status);
-    tear_down(it->what);
+    it->what->tear_down();
     after = take_balance();
     must_balance(&before, &after);
     return status == it->what->normal;
@@ -2451,7 +2432,7 @@ static void try_job(const job *what) {
         (void)try_elsewhere(what, AT_MEMORY, 0, 0);
     memset(elsewhere->calls_of, 0, sizeof elsewhere->calls_of);
     (void)try_elsewhere(what, AT_MEMORY, 0, 0);
-    for (size_t i = 0; i < COUNT(refusals) + 1; i++) {
+    for (size_t i = 0; i < COUNT(refusals) + 1; i += SPARSE) {
         point at = i < COUNT(refusals) ? refusals[i].at : AT_MEMORY;
         int error = i < COUNT(refusals) ? refusals[i].error : ENOMEM;
         balance before = take_balance(), after;
@@ -2474,7 +2455,58 @@ START_TEST(a_failure_in_another_process_is_told) {
 }
 END_TEST
 
+/* ---- the first time ---- */
+
+static const operation *find_operation(const char *name) {
+    for (size_t i = 0; i < COUNT(tables); i++)
+        for (size_t k = 0; k < tables[i].count; k++)
+            if (strcmp(tables[i].first[k].name, name) == 0)
+                return &tables[i].first[k];
+    ck_abort_msg("no operation %s", name);
+    return NULL;
+}
+
+/* In a child, where nothing was made before that stays for later use. Returns whether a call
+   failed. */
+static bool try_in_child(const plan *it) {
+    int status = 0;
+    pid_t pid;
+    tell_story(it);
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        depth = 0;
+        watch_for_hangs();
+        _exit(try_once(it) > 0 ? 100 : 101);
+    }
+    must(pid > 0 && waitpid(pid, &status, 0) == pid);
+    must(WIFEXITED(status) && (WEXITSTATUS(status) == 100 || WEXITSTATUS(status) == 101));
+    return WEXITSTATUS(status) == 100;
+}
+
+static const struct {
+    point at;
+    int error;
+} firsts[] = {{AT_MEMORY, ENOMEM}, {AT_THREAD, EAGAIN}, {AT_EVENT, EMFILE},
+              {AT_PIPE, ENFILE},   {AT_LINK, ENOSPC},   {AT_OPEN, EMFILE}};
+
+START_TEST(what_is_needed_the_first_time_may_be_refused) {
+    static const char *const names[] = {"proc_start",        "proc_start_ex, spawn",
+                                        "forkserver_start",  "cmd_run, captured",
+                                        "shm_create, named", "procpool_create"};
+    depth = 0;
+    for (size_t i = 0; i < COUNT(names); i++)
+        for (size_t k = 0; k < COUNT(firsts); k++) {
+            plan it = {find_operation(names[i]), IN_THREAD, firsts[k].at, 1, 1,
+                       firsts[k].error,          true,      true};
+            for (; try_in_child(&it); it.first += STEP)
+                must(it.first < 200);
+        }
+}
+END_TEST
+
 TESTING_PROC_MAIN("mtask_proc_failure", what_a_signal_interrupts_goes_on,
                   what_finds_no_memory_is_refused, what_the_system_refuses_is_told,
                   a_storm_of_signals_makes_no_difference, what_finds_no_descriptor_is_refused,
-                  a_failure_in_another_process_is_told)
+                  a_failure_in_another_process_is_told,
+                  what_is_needed_the_first_time_may_be_refused)
