@@ -14,8 +14,8 @@ ASAN="-g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-
 TSAN="-O1 -g -fsanitize=thread"
 PROC="_(proc|cmd|conn|shm)"
 IO="_(io|net|stream|serve|offload)"
-# looking for races takes long, and the language does not change what is found
-CPP="_(stress|linear|kill)|_conn|_procpool_end|_procimap"
+CORO="_(coro|loop|taskgroup|cancel|switch)"
+SLOW="_(stress|linear|kill)"
 
 # name | compiler of the implementation | compiler of the tests | flags | factor of time-outs | how
 # many of the rounds of stress tests, in per cent: all where it is worth most, for the time it takes |
@@ -24,11 +24,11 @@ CPP="_(stress|linear|kill)|_conn|_procpool_end|_procimap"
 CONFIGS=(
     "gcc-O2     | gcc -std=c11   | gcc -std=c11   | -O2 -Werror                     | 2 | 20 | -"
     "asan       | clang -std=c11 | clang -std=c11 | -O1 $ASAN                       | 4 | 10 | -"
-    "tsan       | gcc -std=c11   | gcc -std=c11   | $TSAN -Wno-tsan                 | 6 | 15 | -"
+    "tsan       | gcc -std=c11   | gcc -std=c11   | $TSAN -Wno-tsan                 | 6 | 15 | _failure"
     "posix      | gcc -std=c11   | gcc -std=c11   | -O2 -Werror -DMTASK_FORCE_POSIX | 2 | 10 | -"
-    "posix-tsan | clang -std=c11 | clang -std=c11 | $TSAN -DMTASK_FORCE_POSIX       | 6 | 10 | $PROC"
-    "debug      | gcc -std=c11   | gcc -std=c11   | -O1 -g -DMTASK_DEBUG=1          | 2 | 10 | $PROC|$IO"
-    "c++11-O0   | g++ -std=c++11 | gcc -std=c11   | -O0 -Werror                     | 2 | 10 | $CPP"
+    "posix-tsan | clang -std=c11 | clang -std=c11 | $TSAN -DMTASK_FORCE_POSIX       | 6 | 10 | _failure|$PROC|$IO|$CORO"
+    "debug      | gcc -std=c11   | gcc -std=c11   | -O1 -g -DMTASK_DEBUG=1          | 2 | 10 | _failure|$SLOW|$PROC|$IO|$CORO"
+    "c++11-O0   | g++ -std=c++11 | gcc -std=c11   | -O0 -Werror                     | 2 | 10 | $SLOW|_conn|_procpool_end|_procimap"
 )
 QUICK="gcc-O2 each_header config_errors config_units"
 CHECKS="each_header config_warnings config_units config_errors config_cpp config_plugin
@@ -176,7 +176,7 @@ run_config() {
         return
     fi
     xargs -P "$JOBS" -I{} bash -c 'link {}' <<<"$files"
-    xargs -P 2 -I{} bash -c 'run_test {}' <<<"$files"
+    xargs -P $((2 * JOBS)) -I{} bash -c 'run_test {}' <<<"$files" # they wait more than they work
     for file in $files; do
         file=$DIR/$(basename "$file" .c)
         read -r p f <"$file.result"
