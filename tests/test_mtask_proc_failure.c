@@ -2179,12 +2179,9 @@ static void run_with(trial *it, const operation *what) {
     if ((what->how & it->where) == 0 || (only != NULL && strstr(what->name, only) == NULL))
         return;
     watch_for_hangs();
-    int64_t t0 = mtask_now();
     memset(calls_of, 0, sizeof calls_of); /* which calls it makes: only those need to fail */
     warm_up(what, it->where);
     it->fn(what, it->where);
-    fprintf(stderr, "TIME %5ld ms %s %u\n", (long)((mtask_now() - t0) / 1000000), what->name,
-            it->where);
     it->count++;
 }
 
