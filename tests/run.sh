@@ -23,9 +23,9 @@ SLOW="_(stress|linear|kill)"
 # another one has it, too
 CONFIGS=(
     "gcc-O2     | gcc -std=c11   | gcc -std=c11   | -O2 -Werror                     | 2 | 20 | -"
-    "asan       | clang -std=c11 | clang -std=c11 | -O1 $ASAN                       | 4 | 10 | -"
+    "asan       | clang -std=c11 | clang -std=c11 | -O1 $ASAN                       | 4 | 10 | _linear|_kill|_wait_flags"
     "tsan       | gcc -std=c11   | gcc -std=c11   | $TSAN -Wno-tsan                 | 6 | 15 | _failure"
-    "posix      | gcc -std=c11   | gcc -std=c11   | -O2 -Werror -DMTASK_FORCE_POSIX | 2 | 10 | -"
+    "posix      | gcc -std=c11   | gcc -std=c11   | -O2 -Werror -DMTASK_FORCE_POSIX | 2 | 10 | (mtask|queue|pool|coro)_failure|_linear"
     "posix-tsan | clang -std=c11 | clang -std=c11 | $TSAN -DMTASK_FORCE_POSIX       | 6 | 10 | _failure|$PROC|$IO|$CORO"
     "debug      | gcc -std=c11   | gcc -std=c11   | -O1 -g -DMTASK_DEBUG=1          | 2 | 10 | _failure|$SLOW|$PROC|$IO|$CORO"
     "c++11-O0   | g++ -std=c++11 | gcc -std=c11   | -O0 -Werror                     | 2 | 10 | $SLOW|_conn|_procpool_end|_procimap"

@@ -1865,8 +1865,11 @@ static mtask_status submit(void) {
     return status == MTASK_FAILED ? outcome.status : status;
 }
 
+/* Also waits until another process has taken its place. */
 static mtask_status crash_worker(void) {
-    return call_pool(end_itself, NULL, 0, NULL);
+    mtask_status status = call_pool(end_itself, NULL, 0, NULL);
+    mtask_status next = call_echo();
+    return next == MTASK_OK ? status : next;
 }
 
 enum { ITEMS = 20 };
@@ -1998,8 +2001,8 @@ static const operation pool_operations[] = {
      tear_down_pool, MTASK_OK, 0},
     {"procpool_call, big result", ANYWHERE | POOL, set_up_pool, call_big_out, check_pool,
      tear_down_pool, MTASK_OK, 0},
-    {"procpool_call, crash", ANYWHERE | POOL, set_up_pool, crash_worker, check_pool, tear_down_pool,
-     MTASK_CRASHED, POINT(AT_MEMORY)},
+    {"procpool_call, crash", IN_THREAD | POOL, set_up_pool, crash_worker, check_pool,
+     tear_down_pool, MTASK_CRASHED, POINT(AT_MEMORY)},
     {"procpool_call, too long", IN_THREAD | POOL, set_up_limited, call_too_long, check_pool,
      tear_down_pool, MTASK_TIMEOUT, POINT(AT_MEMORY)},
     {"procpool_call, brief workers", IN_THREAD | POOL, set_up_brief, call_echo, check_call,
@@ -2350,8 +2353,8 @@ static bool try_with_room(const plan *it, int room) {
 static void try_without_descriptors(const operation *what, unsigned where) {
     plan it = {what, where, AT_PIPE, 0, 0, EMFILE, true, true};
     int enough = 0;
-    if (where == IN_TASK || (what->how & CROWDED) != 0)
-        return; /* which would find none, too */
+    if (where == IN_TASK || (what->how & CROWDED) != 0 || what->act == crash_worker)
+        return; /* another thread would find none, too, or try for seconds to start a process */
     for (int room = 0; enough < 3; room += SPARSE) {
         it.number = room;
         enough = try_with_room(&it, room) ? enough + 1 : 0;
