@@ -497,13 +497,13 @@ run_once() {
     ! declare -F "check_$name" >/dev/null || "check_$name" "$tmp/$n.want" "$got"
 }
 
-# build_example FILE: by its first line; what goes wrong, and whether, is left in $tmp. Optimising all of
-# mtask takes long: that is left out of small examples with the header that stands on all others.
+# build_example FILE: by its first line; what goes wrong, and whether, is left in $tmp. Optimising most of
+# mtask takes long: that is left out of small examples with a header that stands on the others.
 build_example() {
     local name command
     name=$(basename "$1" .c)
     command=$(sed -n '1s|^// ||p' "$1")
-    case $name in [0-9]*) ! grep -q mtask_proc.h "$1" || command=${command/ -O2 / -O0 } ;; esac
+    case $name in [0-9]*) ! grep -qE "mtask_(io|proc).h" "$1" || command=${command/ -O2 / -O0 } ;; esac
     command=${command/ cc / ${CC:-cc} ${EXAMPLE_FLAGS:-} }
     sh -c "$command" >"$tmp/$name.log" 2>&1 || touch "$tmp/$name.failed"
 }
