@@ -945,6 +945,19 @@ static bool mtask__proc_in_task(void) {
     return mtask__task_current()->parker != NULL;
 }
 
+/* Has a message carry descriptors; `control` has CMSG_SPACE for them, all zero. */
+static void mtask__message_carry(struct msghdr *message, void *control, const int *fds,
+                                 size_t count) {
+    struct cmsghdr *header;
+    message->msg_control = control;
+    message->msg_controllen = CMSG_SPACE(count * sizeof *fds);
+    header = CMSG_FIRSTHDR(message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(count * sizeof *fds);
+    memcpy(CMSG_DATA(header), fds, count * sizeof *fds);
+}
+
 /* Reads or writes all of it, at a place of a file; whether it did. */
 static bool mtask__proc_pread(int fd, void *data, size_t size, off_t at) {
     char *to = (char *)data;
@@ -2605,18 +2618,11 @@ static mtask_status mtask__conn_send_with(mtask_conn *conn, struct iovec *parts,
         char bytes[CMSG_SPACE(MTASK__CONN_FDS * sizeof(int))];
     } control;
     struct msghdr message;
-    struct cmsghdr *header;
     memset(&message, 0, sizeof message);
     memset(&control, 0, sizeof control);
     message.msg_iov = parts;
     message.msg_iovlen = (size_t)n;
-    message.msg_control = control.bytes;
-    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
-    header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(count * sizeof(int));
-    memcpy(CMSG_DATA(header), fds, count * sizeof(int));
+    mtask__message_carry(&message, control.bytes, fds, count);
     for (;;) {
         ssize_t put = sendmsg(conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
         mtask_status status;
@@ -4104,15 +4110,8 @@ static bool mtask__packet_send(int socket, const void *data, size_t size, const 
     message.msg_iov = &part;
     message.msg_iovlen = 1;
     if (count > 0) {
-        struct cmsghdr *header;
         memset(&control, 0, sizeof control);
-        message.msg_control = control.bytes;
-        message.msg_controllen = CMSG_SPACE(count * sizeof(int));
-        header = CMSG_FIRSTHDR(&message);
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(count * sizeof(int));
-        memcpy(CMSG_DATA(header), fds, count * sizeof(int));
+        mtask__message_carry(&message, control.bytes, fds, count);
     }
     do
         sent = sendmsg(socket, &message, MSG_NOSIGNAL);

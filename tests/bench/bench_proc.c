@@ -11,7 +11,8 @@
    limits of memory) each is bound to a CPU of its own, the peers' as well; others are not bound.
    MTASK_BENCH_WORKERS is the number of workers of pools, ours and the peers' (default 2).
 
-   process_start_join   FORK. big_*: in a process that has written to 256 MiB of memory.
+   process_start_join   FORK. big_*: in a process that has written to 256 MiB of memory, ours by the
+                        fork server, which has none of it, against fork, which copies it.
    run_*                /bin/true; /bin/echo with its output captured, and head with 256 MiB of it.
    procpool_*           a function that returns the 8 bytes (or the MiB) that it gets: submit with
                         10,000 in flight, map with chunks of 1, roundtrip one at a time, 1MiB with 16
@@ -196,7 +197,7 @@ static void be_big(void) {
     memset(memory, 1, BIG);
 }
 
-static double big_start_join(void) {
+static double big_forkserver_join(void) {
     be_big();
     return with_server(200);
 }
@@ -889,7 +890,7 @@ static const source sources[] = {
     {"process_start_join", process_start_join, false},
     {"spawn_start_join", spawn_start_join, false},
     {"forkserver_start_join", forkserver_start_join, false},
-    {"big_start_join", big_start_join, false},
+    {"big_forkserver_join", big_forkserver_join, false},
     {"run_true", run_true, false},
     {"run_capture", run_capture, false},
     {"capture", capture, false},
@@ -987,8 +988,8 @@ static const bench_case cases[] = {
      NULL},
     {"forkserver_start_join", "us", OURS("forkserver_start_join"), PYTHON("forkserver_start_join"),
      FORKED, 0, 5, NULL},
-    {"big_start_join", "us", OURS("big_start_join"), RUN("fork, waitpid", "big_fork_waitpid"),
-     NO_LIMIT, 0, 5, NULL},
+    {"big_forkserver_join", "us", OURS("big_forkserver_join"),
+     RUN("fork, waitpid", "big_fork_waitpid"), NO_LIMIT, 0, 5, NULL},
     {"run_true", "us", OURS("run_true"), SPAWNED, NO_LIMIT, 1.1, 0, NULL},
     {"run_true", "us", OURS("run_true"), RUST("run_true"), SPAWNED, 0, 5, NULL},
     {"run_true", "us", OURS("run_true"), GO("run_true"), SPAWNED, 0, 5, NULL},
