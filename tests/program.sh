@@ -34,3 +34,25 @@ check() {
         fail "$name"
     fi
 }
+
+# build PROGRAM COMPILER FLAG...: examples/$example.c, by its own first line.
+build() {
+    program=$1
+    compiler=$2
+    shift 2
+    command=$(sed -n '1s,^// ,,p' "examples/$example.c" |
+        sed "s|&& cc -O2 |\&\& $compiler -O2 $* |;s|-o build/$example|-o '$program'|")
+    case $command in
+    *"$compiler -O2 $* "*"-o '$program' "*)
+        sh -c "$command" >"$program.log" 2>&1 && [ -x "$program" ] && return
+        ;;
+    esac
+    echo "command: $command" >>"$program.log"
+    return 1
+}
+
+# find_runner PROGRAM: what TSan programs need in front to run on this kernel: nothing, or setarch.
+find_runner() {
+    runner=
+    "$1" --help >/dev/null 2>&1 || { setarch -R "$1" --help >/dev/null 2>&1 && runner='setarch -R'; }
+}

@@ -10,29 +10,8 @@ fi
 export LC_ALL=C
 cd "$(dirname "$0")/.." || exit 1
 . tests/program.sh
+example=parallel
 runner=
-
-# build PROGRAM COMPILER FLAG...: by the source's own first line.
-build() {
-    program=$1
-    compiler=$2
-    shift 2
-    command=$(sed -n '1s,^// ,,p' examples/parallel.c |
-        sed "s|&& cc -O2 |\&\& $compiler -O2 $* |;s|-o build/parallel|-o '$program'|")
-    case $command in
-    *"$compiler -O2 $* "*"-o '$program' "*)
-        sh -c "$command" >"$program.log" 2>&1 && [ -x "$program" ] && return
-        ;;
-    esac
-    echo "command: $command" >>"$program.log"
-    return 1
-}
-
-# find_runner PROGRAM: what TSan programs need in front to run on this kernel: nothing, or setarch.
-find_runner() {
-    runner=
-    "$1" --help >/dev/null 2>&1 || { setarch -R "$1" --help >/dev/null 2>&1 && runner='setarch -R'; }
-}
 
 # ---- what a run gives ----
 
